@@ -1,0 +1,22 @@
+"""HDF5 datasets: one format, recipes that fill it, an engine that cannot lose work."""
+
+from . import recipes  # noqa: F401 - registers what ships with the suite
+from .engine import generate
+from .random_fields import GaussianRandomField
+from .reader import FieldsDataset, open_dataset
+from .recipe import FieldsLayout, FieldSpec, Recipe, Trajectory, recipe_registry, trajectory_seeds
+from .solutions import save
+
+__all__ = [
+    "FieldSpec",
+    "FieldsDataset",
+    "FieldsLayout",
+    "GaussianRandomField",
+    "Recipe",
+    "Trajectory",
+    "generate",
+    "open_dataset",
+    "recipe_registry",
+    "save",
+    "trajectory_seeds",
+]

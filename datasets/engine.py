@@ -1,0 +1,317 @@
+"""The generation engine: many trajectories into one file, without losing work.
+
+The trajectories are divided into shards of fixed size. Each shard is computed by one task, written
+to a temporary name, flushed and renamed, so that a kill at any moment costs at most the shards in
+hand. When all are there they are merged into the final file, which appears whole or not at all.
+What a shard holds depends on the recipe, the seed and its number only: any executor, any number of
+workers and any number of interruptions give the same datasets.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from sciml.errors import ConfigError, ConvergenceError, OutputExistsError, SciMLError
+from sciml.files import atomic_path, read_json, refuse_existing, storage_errors, write_json
+from sciml.registry import load_plugin
+
+from .fields import create_fields, write_provenance, write_trajectories
+from .reader import FieldsDataset
+from .recipe import FieldsLayout, Recipe, Trajectory, trajectory_seeds
+
+__all__ = ["generate"]
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _ShardTask:
+    """What a worker needs; the recipe stays pickled until the plug-ins that define it are loaded."""
+
+    recipe: bytes
+    plugins: tuple[str, ...]
+    seed: int
+    start: int
+    stop: int
+    path: str
+
+
+def generate(
+    recipe: Recipe,
+    n: int,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    executor: Executor | None = None,
+    workers: int = 1,
+    shard_size: int = 32,
+    resume: bool = False,
+    overwrite: bool = False,
+    plugins: Sequence[str] = (),
+    progress: bool = True,
+) -> Path:
+    """Generate ``n`` trajectories into one HDF5 file.
+
+    An unfinished generation of the same plan (left in ``<path>.parts``) is always taken up again.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    n : int
+        Trajectories.
+    path : path
+        Of the final file.
+    seed : int
+        Of the dataset; every trajectory's own seed is derived from it and stored.
+    executor : concurrent.futures.Executor, optional
+        Where shards are computed (a Dask client's ``get_executor()``, an ``MPIPoolExecutor``, ...).
+        Its workers must see the same file system. By default local processes.
+    workers : int
+        Local processes if no executor is given; 1 computes in this process.
+    shard_size : int
+        Trajectories per shard.
+    resume : bool
+        Accept a finished file of the same plan and leave it as it is.
+    overwrite : bool
+        Replace a finished file, and discard unfinished work of another plan. The old file survives
+        until the new one is complete.
+    plugins : sequence of str
+        Python files that worker processes load first.
+    progress : bool
+        Show a progress bar on a terminal.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists, or unfinished work of another plan does.
+    ConvergenceError
+        If a trajectory fails its checks or is not finite; the message names its seed.
+    StorageError
+        If the disk is full or cannot be written; finished shards are kept.
+    ConfigError
+        If ``n``, ``workers`` or ``shard_size`` is below 1.
+
+    Examples
+    --------
+    >>> from sciml.datasets import generate
+    >>> from sciml.datasets.recipes import Darcy
+    >>> generate(Darcy(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
+    PosixPath('darcy.h5')
+    """
+    for name, value in (("n", n), ("workers", workers), ("shard_size", shard_size)):
+        if value < 1:
+            raise ConfigError(f"{name}={value}: it must be at least 1")
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: it must not be negative")
+    path = Path(path)
+    parts = path.with_name(path.name + ".parts")
+    plan = {**recipe.config(), "n": n, "seed": seed}
+    if path.exists() and not overwrite:
+        if not resume:
+            refuse_existing(path, "pass --resume to keep it if it is complete, --overwrite to replace it")
+        with FieldsDataset(path) as existing:
+            if existing.config != plan:
+                raise OutputExistsError(
+                    f"output {str(path)!r} holds another dataset ({_difference(existing.config, plan)}): "
+                    "choose another path, or pass --overwrite"
+                )
+        return path
+
+    bounds = [(start, min(start + shard_size, n)) for start in range(0, n, shard_size)]
+    _prepare(parts, {"plan_version": PLAN_VERSION, **plan, "shard_size": shard_size}, overwrite)
+    blob = pickle.dumps(recipe)
+    tasks = [
+        _ShardTask(
+            blob, tuple(str(Path(p).resolve()) for p in plugins), seed, start, stop, str(_shard(parts, start))
+        )
+        for start, stop in bounds
+        if not _shard(parts, start).exists()
+    ]
+    done = n - sum(task.stop - task.start for task in tasks)
+    with (
+        tqdm(
+            total=n,
+            initial=done,
+            desc=f"generate {path.name}",
+            unit="traj",
+            disable=None if progress else True,
+        ) as bar,
+        contextlib.closing(_run(tasks, executor, workers)) as finished,
+    ):
+        for count in finished:
+            bar.update(count)
+    _merge(recipe.layout(), recipe, plan, parts, bounds, path)
+    shutil.rmtree(parts)
+    return path
+
+
+def _shard(parts: Path, start: int) -> Path:
+    return parts / f"shard-{start:08d}.h5"
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Describe the first setting in which two plans differ."""
+    flat_old, flat_new = ({**plan, **plan.get("parameters", {})} for plan in (old, new))
+    for key in flat_new:
+        if key != "parameters" and flat_old.get(key) != flat_new[key]:
+            return f"its {key} is {flat_old.get(key)!r}, not {flat_new[key]!r}"
+    return "of other settings"
+
+
+def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder of shards, or accept it if it belongs to the same plan."""
+    plan_file = parts / "plan.json"
+    if plan_file.exists():
+        old = read_json(plan_file)
+        if old == plan:
+            return
+        if not overwrite:
+            raise OutputExistsError(
+                f"{str(parts)!r} holds an unfinished generation ({_difference(old, plan)}): "
+                "finish it with its own settings, or pass --overwrite to discard it"
+            )
+    if parts.exists():
+        shutil.rmtree(parts)
+    with storage_errors(parts):
+        parts.mkdir(parents=True)
+    write_json(plan_file, plan)
+
+
+def _run(tasks: list[_ShardTask], executor: Executor | None, workers: int) -> Generator[int]:
+    """Compute shards and yield the number of trajectories in each as it is finished."""
+    if executor is None and (workers == 1 or len(tasks) <= 1):
+        for task in tasks:
+            yield _compute_shard(task)
+        return
+    own = executor is None
+    pool: Executor = executor or ProcessPoolExecutor(
+        min(workers, len(tasks)), multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    futures: list[Future[int]] = []
+    try:
+        futures = [pool.submit(_compute_shard, task) for task in tasks]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise SciMLError(
+            "a worker process died (killed, or out of memory): finished shards are kept; "
+            "run the same command again, with fewer workers if memory is short"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+        if own:
+            # Shards in hand are finished and kept.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and die with it.
+
+    A worker whose parent was killed would wait for its next task for ever: all workers hold both
+    ends of the task queue, so that it never reports an end of file.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _compute_shard(task: _ShardTask) -> int:
+    """Compute one shard and write it; return its number of trajectories."""
+    for plugin in task.plugins:
+        load_plugin(plugin)
+    recipe: Recipe = pickle.loads(task.recipe)
+    seeds = trajectory_seeds(task.seed, task.start, task.stop)
+    started = time.process_time()
+    # One thread: sums in another order would change the last bits with the number of workers.
+    with threadpool_limits(limits=1):
+        trajectories = recipe.sample_batch([int(seed) for seed in seeds])
+    _check(recipe, seeds, trajectories)
+    layout = recipe.layout()
+    with atomic_path(task.path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        create_fields(file, layout, len(trajectories))
+        write_trajectories(file, layout, 0, trajectories)
+        checks = {name: np.array([t.checks[name] for t in trajectories]) for name in trajectories[0].checks}
+        cpu_seconds = time.process_time() - started
+        write_provenance(
+            file, seeds, recipe.config(), checks, recipe.check_limits, recipe.equation, cpu_seconds
+        )
+    return len(trajectories)
+
+
+def _check(recipe: Recipe, seeds: np.ndarray, trajectories: list[Trajectory]) -> None:
+    """Refuse trajectories that are not finite or fail a check."""
+    for seed, trajectory in zip(seeds, trajectories, strict=True):
+        for name, values in trajectory.fields.items():
+            if not np.isfinite(values).all():
+                raise ConvergenceError(
+                    f"field {name!r} of the trajectory with seed {seed} is not finite: "
+                    "change the recipe's parameters; finished shards are kept"
+                )
+        for name, value in trajectory.checks.items():
+            limit = recipe.check_limits.get(name, np.inf)
+            if not value <= limit:
+                raise ConvergenceError(
+                    f"check {name!r} of the trajectory with seed {seed} is {value:.2e}, above its limit {limit:.2e}: "
+                    "change the recipe's parameters; finished shards are kept"
+                )
+
+
+def _merge(
+    layout: FieldsLayout,
+    recipe: Recipe,
+    plan: dict[str, Any],
+    parts: Path,
+    bounds: list[tuple[int, int]],
+    path: Path,
+) -> None:
+    """Copy all shards into the final file."""
+    checks: dict[str, list[np.ndarray]] = {}
+    seeds: list[np.ndarray] = []
+    cpu_seconds = 0.0
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        create_fields(file, layout, plan["n"])
+        for start, stop in bounds:
+            with FieldsDataset(_shard(parts, start)) as shard:
+                for spec in layout.fields:
+                    # Frame 0 of a steady problem stays unwritten, here as in the shard.
+                    last = (-1,) if layout.steady and spec.time_varying else ()
+                    target = file[f"t{spec.rank}_fields/{spec.name}"]
+                    target[(slice(start, stop), *last)] = shard[spec.name][(slice(None), *last)]
+                for name in layout.scalars:
+                    file["scalars"][name][start:stop] = shard[name][()]
+                for name, (values, _) in shard.checks.items():
+                    checks.setdefault(name, []).append(values)
+                assert shard.seeds is not None
+                seeds.append(shard.seeds)
+                cpu_seconds += float(shard.provenance["cpu_seconds"])
+        joined = {name: np.concatenate(values) for name, values in checks.items()}
+        write_provenance(
+            file, np.concatenate(seeds), plan, joined, recipe.check_limits, recipe.equation, cpu_seconds
+        )

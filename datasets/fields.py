@@ -1,0 +1,253 @@
+"""Kind ``fields``: trajectories on a Cartesian grid, in the HDF5 layout of The Well.
+
+Specification, format version 1
+-------------------------------
+B trajectories, T frames, D axes. The Well's loader opens the file as it is; what it does not know
+(marked +) it ignores.
+
+``/``
+    ``dataset_name``, ``grid_type`` = "cartesian", ``n_spatial_dims``, ``n_trajectories``,
+    ``simulation_parameters`` (list of names) and one float attribute for each.
+    + ``format`` = "sciml", ``kind`` = "fields", ``format_version``, ``steady``,
+    ``input_fields``, ``target_fields`` (lists), ``mask_field``.
+``/dimensions``
+    ``spatial_dims`` (list, in axis order); ``time`` float32 (T); one float32 array per axis.
+``/boundary_conditions/<axis>_<type>``
+    ``bc_type`` PERIODIC, WALL or OPEN; ``mask`` bool, true at the first and last index.
+``/scalars``
+    ``field_names``; per parameter a float32 () and per varying scalar a float32 (B).
+``/t0_fields``, ``/t1_fields``, ``/t2_fields``
+    ``field_names``; per field float32 (B, [T,] space, D * rank) with ``dim_varying``,
+    ``sample_varying``, ``time_varying`` (and + ``description``). A chunk is one trajectory's run of
+    whole frames.
++ ``/provenance``
+    datasets ``seed`` int64 (B), ``config`` (JSON text), ``checks/<name>`` float64 (B) with attribute
+    ``limit``; attributes ``equation``, ``created_utc``, ``command``, ``git_commit``, ``versions`` (JSON),
+    ``cpu_seconds``.
+
+A steady problem has two frames: zero (never written, so it takes no space) and the solution.
+The same recipe, seed and count give the same datasets bit for bit, however they were made; only
+attributes of ``/provenance`` differ.
+"""
+
+import json
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciml.errors import DatasetFormatError
+from sciml.provenance import collect
+
+from .recipe import FieldsLayout, FieldSpec, Trajectory
+
+__all__ = ["FORMAT_VERSION", "check_fields", "create_fields", "write_provenance", "write_trajectories"]
+
+FORMAT_VERSION = 1
+CHUNK_BYTES = 1 << 20
+AXES = ("x", "y", "z")
+TEXT = h5py.string_dtype()
+
+
+def _texts(names: tuple[str, ...]) -> np.ndarray:
+    """Variable-length UTF-8, also when empty: fixed-length bytes break The Well's loader."""
+    return np.array(names, dtype=TEXT)
+
+
+def _flags(target: h5py.Dataset | h5py.Group, **flags: bool) -> None:
+    for name, flag in flags.items():
+        target.attrs[name] = np.bool_(flag)
+
+
+def create_fields(file: h5py.File, layout: FieldsLayout, n: int) -> None:
+    """Write the skeleton of a dataset of ``n`` trajectories into an empty file."""
+    grid = layout.grid
+    file.attrs["format"] = "sciml"
+    file.attrs["kind"] = "fields"
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs["dataset_name"] = layout.name
+    file.attrs["grid_type"] = "cartesian"
+    file.attrs["n_spatial_dims"] = grid.dim
+    file.attrs["n_trajectories"] = n
+    file.attrs["steady"] = np.bool_(layout.steady)
+    file.attrs["input_fields"] = _texts(layout.inputs)
+    file.attrs["target_fields"] = _texts(layout.targets)
+    file.attrs["mask_field"] = layout.mask
+    file.attrs["simulation_parameters"] = _texts(tuple(layout.parameters))
+    for name, value in layout.parameters.items():
+        file.attrs[name] = float(value)
+
+    names = AXES[: grid.dim]
+    dimensions = file.create_group("dimensions")
+    dimensions.attrs["spatial_dims"] = _texts(names)
+    for name, values in zip(("time", *names), (layout.times, *grid.axes), strict=True):
+        axis = dimensions.create_dataset(name, data=np.asarray(values, dtype=np.float32))
+        _flags(axis, sample_varying=False, time_varying=name == "time")
+
+    conditions = file.create_group("boundary_conditions")
+    for name, count, periodic in zip(names, grid.shape, grid.periodic, strict=True):
+        kind = "PERIODIC" if periodic else layout.boundary
+        condition = conditions.create_group(f"{name}_{kind.lower()}")
+        condition.attrs["bc_type"] = kind
+        condition.attrs["associated_dims"] = _texts((name,))
+        condition.attrs["associated_fields"] = _texts(())
+        _flags(condition, sample_varying=False, time_varying=False)
+        ends = np.zeros(count, dtype=bool)
+        ends[[0, -1]] = True
+        condition.create_dataset("mask", data=ends)
+
+    scalars = file.create_group("scalars")
+    scalars.attrs["field_names"] = _texts((*layout.parameters, *layout.scalars))
+    for name, value in layout.parameters.items():
+        _flags(scalars.create_dataset(name, data=np.float32(value)), sample_varying=False, time_varying=False)
+    for name in layout.scalars:
+        dataset = scalars.create_dataset(name, (n,), np.float32)
+        _flags(dataset, sample_varying=True, time_varying=False)
+
+    for rank in range(3):
+        group = file.create_group(f"t{rank}_fields")
+        specs = [spec for spec in layout.fields if spec.rank == rank]
+        group.attrs["field_names"] = _texts(tuple(spec.name for spec in specs))
+        for spec in specs:
+            shape = layout.shape(spec)
+            dataset = group.create_dataset(spec.name, (n, *shape), np.float32, chunks=_chunks(layout, spec))
+            dataset.attrs["dim_varying"] = np.ones(grid.dim, dtype=bool)
+            dataset.attrs["description"] = spec.description
+            _flags(dataset, sample_varying=True, time_varying=spec.time_varying)
+
+
+def _chunks(layout: FieldsLayout, spec: FieldSpec) -> tuple[int, ...]:
+    """One trajectory, whole frames, about a MiB: windows of frames are what is read."""
+    shape = layout.shape(spec)
+    if not spec.time_varying:
+        return (1, *shape)
+    frame_bytes = 4 * int(np.prod(shape[1:]))
+    frames = 1 if layout.steady else int(np.clip(CHUNK_BYTES // frame_bytes, 1, shape[0]))
+    return (1, frames, *shape[1:])
+
+
+def write_trajectories(
+    file: h5py.File, layout: FieldsLayout, start: int, trajectories: list[Trajectory]
+) -> None:
+    """Write trajectories start, start + 1, ... into a file made by `create_fields`.
+
+    Raises
+    ------
+    DatasetFormatError
+        If a trajectory does not fit the layout.
+    """
+    rows = slice(start, start + len(trajectories))
+    for spec in layout.fields:
+        dataset = file[f"t{spec.rank}_fields/{spec.name}"]
+        steady = layout.steady and spec.time_varying
+        expected = layout.shape(spec)[1:] if steady else layout.shape(spec)
+        for trajectory in trajectories:
+            values = trajectory.fields.get(spec.name)
+            if values is None or values.shape != expected:
+                got = "missing" if values is None else f"of shape {values.shape}"
+                raise DatasetFormatError(
+                    f"field {spec.name!r} is {got}: {layout.name!r} declares shape {expected}"
+                )
+        stacked = np.stack([trajectory.fields[spec.name] for trajectory in trajectories]).astype(np.float32)
+        if steady:
+            dataset[rows, -1] = stacked
+        else:
+            dataset[rows] = stacked
+    for name in layout.scalars:
+        file["scalars"][name][rows] = [trajectory.scalars[name] for trajectory in trajectories]
+
+
+def write_provenance(
+    file: h5py.File,
+    seeds: np.ndarray,
+    config: dict[str, Any],
+    checks: dict[str, np.ndarray],
+    limits: dict[str, float],
+    equation: str,
+    cpu_seconds: float,
+) -> None:
+    """Write where the trajectories came from and the figures that show that they are right."""
+    group = file.create_group("provenance")
+    group.create_dataset("seed", data=np.asarray(seeds, dtype=np.int64))
+    # A long configuration does not fit into an attribute (64 KiB).
+    group.create_dataset("config", data=json.dumps(config, sort_keys=True), dtype=TEXT)
+    for name, values in checks.items():
+        dataset = group.create_dataset(f"checks/{name}", data=np.asarray(values, dtype=np.float64))
+        if name in limits:
+            dataset.attrs["limit"] = limits[name]
+    record = collect()
+    record["versions"] = json.dumps(record["versions"])
+    for name, value in {**record, "equation": equation, "cpu_seconds": cpu_seconds}.items():
+        group.attrs[name] = value
+
+
+def check_fields(file: h5py.File) -> list[str]:
+    """Return everything that is wrong with the layout of an open file; empty if nothing is.
+
+    The rules of The Well's own checker: every declared name exists, flags are booleans, and every
+    shape is [B] [T] space, D * rank, as its flags say.
+    """
+    problems: list[str] = []
+
+    def names(group: str, attribute: str) -> list[str]:
+        if group not in file or attribute not in file[group].attrs:
+            problems.append(f"{group}: attribute {attribute!r} is missing")
+            return []
+        return [
+            name.decode() if isinstance(name, bytes) else str(name) for name in file[group].attrs[attribute]
+        ]
+
+    for attribute in ("dataset_name", "grid_type", "n_spatial_dims", "n_trajectories"):
+        if attribute not in file.attrs:
+            problems.append(f"/: attribute {attribute!r} is missing")
+    for group in ("dimensions", "boundary_conditions", "scalars", "t0_fields", "t1_fields", "t2_fields"):
+        if group not in file:
+            problems.append(f"/: group {group!r} is missing")
+    if problems:
+        return problems
+
+    def flag(path: str, name: str) -> bool:
+        value = file[path].attrs.get(name)
+        if not isinstance(value, bool | np.bool_):
+            problems.append(f"{path}: attribute {name!r} must be a boolean, not {value!r}")
+        return bool(value)
+
+    dim, n = int(file.attrs["n_spatial_dims"]), int(file.attrs["n_trajectories"])
+    axes = names("dimensions", "spatial_dims")
+    missing = [axis for axis in ("time", *axes) if axis not in file["dimensions"]]
+    if missing or len(axes) != dim:
+        return [*problems, f"dimensions: {dim} axes and time expected, {axes} declared, {missing} missing"]
+    space = tuple(file["dimensions"][axis].shape[-1] for axis in axes)
+    frames = file["dimensions/time"].shape[-1]
+    for axis in ("time", *axes):
+        flag(f"dimensions/{axis}", "sample_varying")
+
+    def check(path: str, space_shape: tuple[int, ...], components: tuple[int, ...]) -> None:
+        if path not in file:
+            problems.append(f"{path}: declared but missing")
+            return
+        leading = (n,) if flag(path, "sample_varying") else ()
+        leading += (frames,) if flag(path, "time_varying") else ()
+        expected = (*leading, *space_shape, *components)
+        if file[path].shape != expected:
+            problems.append(f"{path}: shape {file[path].shape} where {expected} is declared")
+
+    for name in names("scalars", "field_names"):
+        check(f"scalars/{name}", (), ())
+    for rank in range(3):
+        for name in names(f"t{rank}_fields", "field_names"):
+            path = f"t{rank}_fields/{name}"
+            varying = file[path].attrs.get("dim_varying") if path in file else None
+            if path in file and (varying is None or len(varying) != dim):
+                problems.append(f"{path}: attribute 'dim_varying' must hold {dim} booleans")
+                continue
+            kept = space if varying is None else tuple(m for m, v in zip(space, varying, strict=True) if v)
+            check(path, kept, (dim,) * rank)
+    for name, condition in file["boundary_conditions"].items():
+        if str(condition.attrs.get("bc_type", "")).upper() not in ("PERIODIC", "WALL", "OPEN"):
+            problems.append(f"boundary_conditions/{name}: bc_type must be PERIODIC, WALL or OPEN")
+        if "mask" not in condition:
+            problems.append(f"boundary_conditions/{name}: mask is missing")
+    if "provenance" in file and file["provenance/seed"].shape != (n,):
+        problems.append(f"provenance/seed: shape {file['provenance/seed'].shape} where {(n,)} is expected")
+    return problems

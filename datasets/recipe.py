@@ -1,0 +1,160 @@
+"""Recipes: pure functions from one integer seed to one trajectory.
+
+A recipe is a frozen dataclass; its fields are its parameters, the flags of ``sciml generate`` and
+the stored configuration.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sciml.errors import ConfigError
+from sciml.provenance import jsonable
+from sciml.registry import Registry
+from sciml.solvers.grid import CartesianGrid
+
+__all__ = ["FieldSpec", "FieldsLayout", "Recipe", "Trajectory", "recipe_registry", "trajectory_seeds"]
+
+recipe_registry: Registry[type["Recipe"]] = Registry("recipe")
+"""All recipes that ``sciml generate`` knows."""
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One gridded field.
+
+    Parameters
+    ----------
+    name : str
+    description : str
+        What it is, with its unit or "dimensionless".
+    rank : {0, 1, 2}
+        Scalar, vector or 2-tensor: the number of trailing component axes.
+    time_varying : bool
+    """
+
+    name: str
+    description: str
+    rank: int = 0
+    time_varying: bool = True
+
+
+@dataclass(frozen=True)
+class FieldsLayout:
+    """What every trajectory of a dataset of kind ``fields`` holds.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    grid : CartesianGrid
+        The nodes are the coordinates.
+    fields : tuple of FieldSpec
+    times : tuple of float
+        Of the stored frames. A steady problem has (0, 1): frame 0 is zero, frame 1 the solution, so
+        that loaders that ask for an input and an output frame can read it.
+    scalars : tuple of str
+        Numbers that vary by trajectory.
+    parameters : dict
+        Numbers common to all trajectories.
+    inputs, targets : tuple of str
+        The learning task: which fields predict which.
+    mask : str
+        The field that is 1 where targets are defined; empty if they are everywhere.
+    boundary : {"WALL", "OPEN"}
+        Type of the sides that are not periodic.
+    """
+
+    name: str
+    grid: CartesianGrid
+    fields: tuple[FieldSpec, ...]
+    times: tuple[float, ...] = (0.0, 1.0)
+    steady: bool = True
+    scalars: tuple[str, ...] = ()
+    parameters: dict[str, float] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    mask: str = ""
+    boundary: str = "WALL"
+
+    def __post_init__(self) -> None:
+        known = {spec.name for spec in self.fields}
+        used = {*self.inputs, *self.targets, *([self.mask] if self.mask else [])}
+        if not used <= known:
+            raise ConfigError(
+                f"layout {self.name!r} uses fields {sorted(used - known)}: it declares {sorted(known)}"
+            )
+
+    def shape(self, spec: FieldSpec) -> tuple[int, ...]:
+        """Shape of one trajectory's field: [time,] space, components."""
+        time = (len(self.times),) if spec.time_varying else ()
+        return (*time, *self.grid.shape, *(self.grid.dim,) * spec.rank)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One sample: arrays by field name, scalars, and the figures that show that it is right.
+
+    A time-varying field of a steady problem is given without its time axis.
+    """
+
+    fields: dict[str, np.ndarray]
+    scalars: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, float] = field(default_factory=dict)
+
+
+class Recipe(ABC):
+    """A way to make trajectories.
+
+    Subclasses are frozen dataclasses, registered with ``@recipe_registry.register(name)``. Their docstring
+    is the dataset's card.
+
+    Attributes
+    ----------
+    equation : str
+        What is solved.
+    check_limits : dict
+        Largest accepted value of each of a trajectory's checks.
+    """
+
+    equation: ClassVar[str] = ""
+    check_limits: ClassVar[dict[str, float]] = {}
+
+    @abstractmethod
+    def layout(self) -> FieldsLayout:
+        """Return what a trajectory holds; it depends on the parameters only."""
+
+    @abstractmethod
+    def sample(self, seed: int) -> Trajectory:
+        """Return the trajectory of a seed: a pure function of the parameters and the seed."""
+
+    def sample_batch(self, seeds: Sequence[int]) -> list[Trajectory]:
+        """Return the trajectories of many seeds; agrees with `sample` to round-off, whatever the batch."""
+        return [self.sample(seed) for seed in seeds]
+
+    def config(self) -> dict[str, Any]:
+        """Return the name and all parameters, ready for JSON."""
+        return {
+            "recipe": recipe_registry.name_of(type(self)) or type(self).__name__,
+            "parameters": jsonable(self),
+        }
+
+
+def trajectory_seeds(seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the seeds of trajectories start <= i < stop of a dataset, int64.
+
+    Trajectory i always gets the same seed, so a longer dataset begins with the shorter one.
+
+    Examples
+    --------
+    >>> bool((trajectory_seeds(0, 0, 5)[3:] == trajectory_seeds(0, 3, 5)).all())
+    True
+    """
+    words = [
+        np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64)[0]
+        for i in range(start, stop)
+    ]
+    return (np.array(words, dtype=np.uint64) >> np.uint64(1)).astype(np.int64)

@@ -1,0 +1,82 @@
+"""Solutions as datasets."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sciml.files import atomic_path, refuse_existing
+from sciml.solvers import Solution
+from sciml.solvers.functions import evaluate
+
+from .fields import create_fields, write_provenance, write_trajectories
+from .recipe import FieldsLayout, FieldSpec, Trajectory
+
+__all__ = ["save"]
+
+
+def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
+    """Store a solution as a dataset of kind ``fields`` with one trajectory.
+
+    Fields: source ``f``, ``mask`` and solution ``u``, the first and last 0 outside the domain.
+
+    Parameters
+    ----------
+    solution : Solution
+    path : path
+    overwrite : bool
+        Replace an existing file; it survives until the new one is complete.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists.
+    StorageError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> from sciml.datasets import save
+    >>> from sciml.solvers import CartesianGrid, Disk, Poisson, solve
+    >>> save(solve(Poisson(Disk(), -1.0), CartesianGrid.uniform(32)), "torsion.h5")  # doctest: +SKIP
+    """
+    if not overwrite:
+        refuse_existing(path)
+    problem, grid, mask = solution.problem, solution.grid, solution.mask
+    source = np.zeros(grid.shape)
+    source[mask] = evaluate(problem.source, grid.nodes()[mask], "source")
+    layout = FieldsLayout(
+        name=problem.name,
+        grid=grid,
+        fields=(
+            FieldSpec("f", "source, 0 outside the domain", time_varying=False),
+            FieldSpec("mask", "1 inside the domain, 0 outside", time_varying=False),
+            FieldSpec("u", "solution, 0 outside the domain"),
+        ),
+        inputs=("f", "mask"),
+        targets=("u",),
+        mask="mask",
+        boundary="OPEN",
+    )
+    fields = {"f": source, "mask": mask.astype(float), "u": np.where(mask, solution.values, 0.0)}
+    config = {
+        "problem": problem.name,
+        "domain": repr(problem.domain),
+        "operator": repr(problem.operator),
+        "source": repr(problem.source),
+        "boundary": repr(problem.boundary),
+        "info": solution.info,
+    }
+    checks = {"relative_residual": np.array([solution.info["residual"]])}
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        create_fields(file, layout, 1)
+        write_trajectories(file, layout, 0, [Trajectory(fields)])
+        write_provenance(
+            file,
+            np.zeros(1, dtype=np.int64),
+            config,
+            checks,
+            {"relative_residual": 1e-9},
+            "L u = f, L = " + repr(problem.operator),
+            solution.info["cpu_seconds"],
+        )

@@ -1,0 +1,1 @@
+"""Gymnasium environments for adaptive mesh refinement."""

@@ -1,0 +1,92 @@
+"""The command line: ``sciml COMMAND ...``.
+
+Each command is a module of this package with a typed dataclass and a ``run`` function; it imports
+what it needs when it is called.
+"""
+
+import importlib
+import sys
+
+from sciml.errors import ConfigError, SciMLError
+from sciml.registry import load_entry_points, load_plugin, unknown_name
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "solve": "solve a PDE on a curved domain: error table, picture, VTK, HDF5",
+    "generate": "generate a benchmark dataset (resumes when run again)",
+    "inspect": "show what a dataset holds and whether its checks pass",
+    "train": "train an operator on a dataset",
+    "evaluate": "evaluate a trained operator at several resolutions",
+    "demo": "all of it, small, with a report to look at",
+}
+
+USAGE = """usage: sciml COMMAND [NAME] [options]
+
+{commands}
+
+  sciml COMMAND --help shows a command's options and an example.
+  --plugin FILE.py, with any command, first runs a file that registers your own recipes, problems
+  or domains.
+
+example:
+  sciml solve poisson --domain star --n 256 --order 4
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return the exit code. What a user can mend is reported in one line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _dispatch(arguments)
+    except SciMLError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
+    except KeyboardInterrupt:
+        return _fail(
+            "interrupted: finished work is kept, run the same command again (train: with --resume)", 130
+        )
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print("sciml: error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> None:
+    arguments, plugins = _take_plugins(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:10s} {text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=lines), end="")
+        return
+    if arguments[0] == "--version":
+        from sciml import __version__
+
+        print(f"sciml {__version__}")
+        return
+    command, *rest = arguments
+    if command not in COMMANDS:
+        raise unknown_name("command", command, list(COMMANDS))
+    load_entry_points()
+    for plugin in plugins:
+        load_plugin(plugin)
+    importlib.import_module(f"sciml.cli.{command}").run(rest, plugins)
+
+
+def _take_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Separate every ``--plugin FILE`` from the other arguments."""
+    rest, plugins = [], []
+    queue = iter(arguments)
+    for argument in queue:
+        if argument == "--plugin":
+            value = next(queue, None)
+            if value is None:
+                raise ConfigError("--plugin needs a Python file")
+            plugins.append(value)
+        elif argument.startswith("--plugin="):
+            plugins.append(argument.removeprefix("--plugin="))
+        else:
+            rest.append(argument)
+    return rest, plugins

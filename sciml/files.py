@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all.
+
+Every artefact is written to a temporary name beside its destination, flushed to the disk, then
+renamed. A crash, a full disk or a kill leaves the old file as it was.
+"""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sciml.errors import DatasetFormatError, OutputExistsError, StorageError
+
+__all__ = ["atomic_path", "fsync", "read_json", "refuse_existing", "storage_errors", "write_json"]
+
+
+def fsync(path: Path) -> None:
+    """Force a file's or a folder's content onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a `StorageError` that says what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, RuntimeError) as error:
+        # h5py reports a failed flush as RuntimeError and buries the errno in the text.
+        text = str(error)
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC or "No space left" in text or "errno = 28" in text:
+            reason, remedy = "no space left on the disk", "free some space and run again"
+        elif code == errno.EFBIG or "File too large" in text or "errno = 27" in text:
+            reason, remedy = "the file would exceed the size limit", "raise the limit and run again"
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason, remedy = "permission denied", "choose a folder that can be written"
+        elif isinstance(error, OSError) and code is not None:
+            reason, remedy = os.strerror(code), "choose another path"
+        else:
+            raise
+        raise StorageError(
+            f"cannot write {str(path)!r}: {reason}; nothing that was there is lost, {remedy}"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; rename it to ``path`` on success, delete it on failure.
+
+    The temporary file lies in the same folder (a rename across file systems is not atomic) and
+    carries the process id, so that two processes never share one.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the folder cannot be written. ``path`` is then as it was before.
+
+    Examples
+    --------
+    >>> with atomic_path("note.txt") as temporary:  # doctest: +SKIP
+    ...     temporary.write_text("all or nothing")
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            fsync(temporary)
+            os.replace(temporary, path)
+            fsync(path.parent)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def refuse_existing(path: str | Path, remedy: str = "pass --overwrite to replace it") -> None:
+    """Raise `OutputExistsError` if ``path`` exists."""
+    if Path(path).exists():
+        raise OutputExistsError(f"output {str(path)!r} exists: {remedy}, or choose another path")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically. Non-finite numbers are refused."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; a damaged file raises `DatasetFormatError` with the path."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetFormatError(
+            f"{str(path)!r} is not valid JSON ({error}): restore or delete it"
+        ) from error

@@ -1,0 +1,133 @@
+"""Errors of predictions, on any array library of the array API standard. No torch needed.
+
+Arrays have shape (samples, *space, channels). Every metric returns one value per sample, shape
+(samples,); reports use their mean. That is the reduction of the operator-learning papers: one ratio
+over all points and channels of a sample jointly, then the mean of the ratios. It is not PDEBench's
+nRMSE, which takes a ratio per channel and time first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from sciml.errors import ConfigError
+
+__all__ = ["relative_h1", "relative_l2"]
+
+Array = Any  # NumPy array or torch tensor
+
+
+def _square_norm(values: Array, weight: Array | None) -> Array:
+    xp = array_namespace(values)
+    squares = values * values if weight is None else values * values * weight
+    return xp.sum(squares, axis=tuple(range(1, values.ndim)))
+
+
+def _check(prediction: Array, target: Array, mask: Array | None) -> None:
+    if tuple(prediction.shape) != tuple(target.shape):
+        raise ConfigError(
+            f"prediction of shape {tuple(prediction.shape)} against target of {tuple(target.shape)}"
+        )
+    if mask is not None and tuple(mask.shape) not in (tuple(target.shape), (*target.shape[:-1], 1)):
+        raise ConfigError(
+            f"mask of shape {tuple(mask.shape)} against target of {tuple(target.shape)}: give (samples, *space, 1)"
+        )
+
+
+def relative_l2(prediction: Array, target: Array, mask: Array | None = None) -> Array:
+    """Return |p - u| / |u| per sample, in the Euclidean norm over all points and channels.
+
+    Parameters
+    ----------
+    prediction, target : array, shape (samples, *space, channels)
+    mask : array, shape (samples, *space, 1), optional
+        Weight of each point; 0 leaves it out.
+
+    Returns
+    -------
+    array, shape (samples,)
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> u = np.ones((1, 4, 1))
+    >>> float(relative_l2(1.5 * u, u)[0])
+    0.5
+    """
+    _check(prediction, target, mask)
+    return (_square_norm(prediction - target, mask) / _square_norm(target, mask)) ** 0.5
+
+
+def _derivative(values: Array, axis: int, spacing: float, periodic: bool) -> Array:
+    """Second-order differences: central, at the ends of bounded axes one-sided."""
+    xp = array_namespace(values)
+    if periodic:
+        return (xp.roll(values, -1, axis=axis) - xp.roll(values, 1, axis=axis)) / (2 * spacing)
+
+    def at(start: int | None, stop: int | None) -> Array:
+        return values[(*(slice(None),) * axis, slice(start, stop))]
+
+    inner = at(2, None) - at(None, -2)
+    first = -3 * at(0, 1) + 4 * at(1, 2) - at(2, 3)
+    last = 3 * at(-1, None) - 4 * at(-2, -1) + at(-3, -2)
+    return xp.concat([first, inner, last], axis=axis) / (2 * spacing)
+
+
+def _with_neighbours(mask: Array, axis: int, periodic: bool) -> Array:
+    """The mask of points whose two neighbours along an axis are inside as well."""
+    xp = array_namespace(mask)
+    ahead, behind = xp.roll(mask, -1, axis=axis), xp.roll(mask, 1, axis=axis)
+    if not periodic:
+        lead = (slice(None),) * axis
+        edge = xp.zeros_like(mask[(*lead, slice(0, 1))])
+        ahead = xp.concat([mask[(*lead, slice(1, None))], edge], axis=axis)
+        behind = xp.concat([edge, mask[(*lead, slice(None, -1))]], axis=axis)
+    return mask * ahead * behind
+
+
+def relative_h1(
+    prediction: Array,
+    target: Array,
+    spacing: Sequence[float],
+    periodic: Sequence[bool],
+    mask: Array | None = None,
+) -> Array:
+    """Return the relative error in the H1 norm, (|v|^2 + |grad v|^2)^(1/2), per sample.
+
+    Gradients are second-order differences on the grid. With a mask, a derivative counts only where
+    the point and both its neighbours along the axis are inside.
+
+    Parameters
+    ----------
+    prediction, target : array, shape (samples, *space, channels)
+        At least three nodes along each axis.
+    spacing : sequence of float
+        h per axis, in the unit in which gradients are measured.
+    periodic : sequence of bool
+        Per axis.
+    mask : array, shape (samples, *space, 1), optional
+        1 inside, 0 outside.
+
+    Returns
+    -------
+    array, shape (samples,)
+
+    Raises
+    ------
+    ConfigError
+        If the shapes differ.
+    """
+    _check(prediction, target, mask)
+    error = prediction - target
+    numerator, denominator = _square_norm(error, mask), _square_norm(target, mask)
+    for axis, (h, wrap) in enumerate(zip(spacing, periodic, strict=True), start=1):
+        inner = None if mask is None else _with_neighbours(mask, axis, wrap)
+        numerator = numerator + _square_norm(_derivative(error, axis, h, wrap), inner)
+        denominator = denominator + _square_norm(_derivative(target, axis, h, wrap), inner)
+    return (numerator / denominator) ** 0.5

@@ -1,0 +1,84 @@
+"""Where a result came from: versions, commit, command line, time, machine."""
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ._version import __version__
+
+__all__ = ["collect", "jsonable", "package_versions"]
+
+PACKAGES = ("numpy", "scipy", "h5py", "torch")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python, sciml and the packages that decide its numbers."""
+    versions = {"python": platform.python_version(), "sciml": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+@functools.cache
+def git_commit() -> str:
+    """Return the commit of the checkout that sciml runs from, "unknown" for an installed wheel."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        completed = subprocess.run(
+            ["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=10, check=True
+        )
+        return completed.stdout.strip()
+
+    try:
+        # A wheel installed below somebody else's checkout must not report that checkout's commit.
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--dirty", "--abbrev=40")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def command_line() -> str:
+    """Return the command that started this process, quoted for a shell, without folder names."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "interactive"
+
+
+def collect() -> dict[str, Any]:
+    """Return a JSON-ready record of where and how this process runs."""
+    return {
+        "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "git_commit": git_commit(),
+        "versions": package_versions(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """Turn dataclasses, tuples and paths into what JSON can hold.
+
+    Examples
+    --------
+    >>> jsonable({"modes": (12, 12)})
+    {'modes': [12, 12]}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

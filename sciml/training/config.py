@@ -1,0 +1,66 @@
+"""What defines a training run."""
+
+from dataclasses import dataclass
+
+from sciml.errors import ConfigError
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a supervised training run; together with the dataset they determine the weights.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of its range.
+    """
+
+    modes: int = 12
+    """Wavenumbers kept per axis."""
+    width: int = 32
+    """Channels inside the operator."""
+    layers: int = 4
+    """Fourier layers."""
+    padding: float = 1 / 6
+    """Fraction of the domain by which bounded axes are continued."""
+    stride: int = 1
+    """Train on every stride-th node: 2 turns 85 x 85 into 43 x 43."""
+    n_train: int = 0
+    """Training samples, from the start of the file; 0 takes all but the test samples."""
+    n_test: int = 0
+    """Test samples, from the end of the file; 0 takes a tenth."""
+    epochs: int = 20
+    """Passes over the training samples."""
+    batch_size: int = 20
+    """Samples per step."""
+    lr: float = 3e-3
+    """Peak learning rate of the one-cycle schedule."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay (AdamW)."""
+    seed: int = 0
+    """Of the initial weights and of the order of the samples."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        for name in ("modes", "width", "layers", "stride", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
+        for name in ("n_train", "n_test", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: it must not be negative")
+        if not self.lr > 0:
+            raise ConfigError(f"lr={self.lr}: it must be positive")
+
+    def split(self, n: int) -> tuple[slice, slice]:
+        """Return which of ``n`` samples train and which test."""
+        n_test = self.n_test or max(n // 10, 1)
+        n_train = self.n_train or n - n_test
+        if n_train < 1 or n_train + n_test > n:
+            raise ConfigError(
+                f"n_train={n_train} and n_test={n_test} need {n_train + n_test} samples, the dataset has {n}: "
+                "generate more, or ask for fewer"
+            )
+        return slice(0, n_train), slice(n - n_test, n)

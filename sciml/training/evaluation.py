@@ -1,0 +1,162 @@
+"""How good a trained operator is, and how it transfers across resolution."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciml.errors import ConfigError
+from sciml.files import refuse_existing, write_json
+from sciml.metrics import relative_h1, relative_l2
+from sciml.operators import FNO
+
+from .data import Pairs, load_pairs
+from .loop import predict, resolve_device
+from .reports import report_evaluation
+from .weights import load_model, load_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["evaluate", "held_out_pairs", "plot_samples"]
+
+
+def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
+    """Read the pairs of a dataset on which a run did not train.
+
+    Trajectories of the run's own recipe whose seeds it trained on are left out, at any resolution.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is left.
+    """
+    pairs = load_pairs(data, stride)
+    trained = load_tensors(Path(run) / "model.safetensors", "model")[1].get("data", {})
+    if pairs.seeds is None or trained.get("recipe") != pairs.recipe:
+        return pairs
+    rows = np.flatnonzero(~np.isin(pairs.seeds, trained["train_seeds"] or []))
+    if len(rows) == 0:
+        raise ConfigError(f"dataset {str(data)!r}: the run trained on all of it; give one with other seeds")
+    return pairs.subset(rows)
+
+
+def _fits(model: FNO, resolution: tuple[int, ...]) -> bool:
+    try:
+        model.spectral[0].check_resolution(resolution)  # type: ignore[operator]
+    except ConfigError:
+        return False
+    return True
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    strides: tuple[int, ...] = (),
+    device: str = "auto",
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Evaluate a trained operator at several resolutions.
+
+    Parameters
+    ----------
+    run : path
+        Run folder.
+    data : path
+        Dataset; samples that the run trained on are left out.
+    strides : tuple of int
+        Evaluate on every stride-th node; by default 1, 2, 4, ... as long as the grid allows it and
+        the model's wavenumbers are resolved.
+    device : str
+    output : path, optional
+        Folder for ``evaluation.json``, ``samples.png`` and ``report.html``.
+    overwrite : bool
+        Replace an existing folder's files.
+
+    Returns
+    -------
+    list of dict
+        Per stride: "resolution", "stride", "samples", "relative_l2" and "relative_h1" (means over the
+        samples), "worst_relative_l2".
+
+    Raises
+    ------
+    ConfigError
+        If the dataset's fields or grid do not fit the model.
+    OutputExistsError
+        If ``output`` exists.
+    """
+    if output is not None and not overwrite:
+        refuse_existing(output)
+    model = load_model(run).to(resolve_device(device))
+    rows: list[dict[str, Any]] = []
+    for stride in strides or (1, 2, 4, 8, 16):
+        try:
+            pairs = held_out_pairs(data, stride, run)
+        except ConfigError:
+            if strides or stride == 1:
+                raise
+            break
+        if (
+            pairs.inputs.shape[-1] != model.config.in_channels
+            or pairs.targets.shape[-1] != model.config.out_channels
+        ):
+            raise ConfigError(
+                f"dataset {str(data)!r} maps {pairs.names[0]} to {pairs.names[1]}: the model has "
+                f"{model.config.in_channels} input and {model.config.out_channels} output channels"
+            )
+        if not strides and stride > 1 and not _fits(model, pairs.resolution):
+            break
+        prediction = predict(model, pairs.inputs)
+        l2 = relative_l2(prediction, pairs.targets, pairs.mask)
+        h1 = relative_h1(prediction, pairs.targets, pairs.spacing, pairs.periodic, pairs.mask)
+        rows.append(
+            {
+                "resolution": list(pairs.resolution),
+                "stride": stride,
+                "samples": len(pairs),
+                "relative_l2": float(l2.mean()),
+                "relative_h1": float(h1.mean()),
+                "worst_relative_l2": float(l2.max()),
+            }
+        )
+    if output is not None:
+        write_json(Path(output) / "evaluation.json", rows)
+        samples = plot_samples(run, data, rows[0]["stride"])
+        report_evaluation(Path(output), Path(run).name, Path(data).name, rows, samples)
+    return rows
+
+
+def plot_samples(run: str | Path, data: str | Path, stride: int = 1) -> "Figure":
+    """Draw the median and the worst held-out sample: input, target, prediction and error."""
+    import matplotlib.pyplot as plt
+
+    model, pairs = load_model(run), held_out_pairs(data, stride, run)
+    prediction = predict(model, pairs.inputs)
+    errors = relative_l2(prediction, pairs.targets, pairs.mask).numpy()
+    order = np.argsort(errors)
+    chosen = [("median", order[len(order) // 2]), ("worst", order[-1])]
+    figure, axes = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained")
+    for line, (label, row) in zip(axes, chosen, strict=True):
+        inside = None if pairs.mask is None else pairs.mask[row, ..., 0].numpy() > 0
+        target, guess = pairs.targets[row, ..., 0].numpy(), prediction[row, ..., 0].numpy()
+        panels = [
+            (pairs.names[0][0], pairs.inputs[row, ..., 0].numpy()),
+            (f"{pairs.names[1][0]}, target", target),
+            (f"prediction ({label}, {errors[row]:.2%})", guess),
+            ("error", guess - target),
+        ]
+        low, high = float(target.min()), float(target.max())
+        for ax, (title, values) in zip(line, panels, strict=True):
+            shown = values if inside is None else np.where(inside, values, np.nan)
+            limits = (
+                {"vmin": low, "vmax": high} if title.startswith((pairs.names[1][0], "prediction")) else {}
+            )
+            image = ax.imshow(
+                shown.T, origin="lower", cmap="RdBu_r" if title == "error" else "viridis", **limits
+            )
+            figure.colorbar(image, ax=ax, shrink=0.8)
+            ax.set(title=title, xticks=[], yticks=[])
+    return figure

@@ -1,0 +1,100 @@
+"""Data functions: numbers or callables of position, checked where they are evaluated."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sciml.errors import ConfigError
+
+__all__ = ["DataFunction", "Expression", "evaluate"]
+
+DataFunction = float | Callable[..., np.ndarray]
+"""A constant, or a function ``f(x, y)`` (``f(x, y, z)`` in 3D) of equally shaped coordinate arrays."""
+
+
+class Expression:
+    """A function of position given by a sympy expression; it can be pickled and printed.
+
+    Parameters
+    ----------
+    expression : sympy.Expr or str
+        In the symbols ``x``, ``y`` and, in 3D, ``z``.
+    symbols : tuple of sympy.Symbol
+        The coordinates, in axis order.
+
+    Raises
+    ------
+    ConfigError
+        If the expression holds other symbols.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> f = Expression("exp(x) * y", sympy.symbols("x y"))
+    >>> float(f(0.0, 2.0))
+    2.0
+    """
+
+    def __init__(self, expression: object, symbols: tuple) -> None:
+        import sympy
+
+        self.symbols = tuple(symbols)
+        names = {symbol.name: symbol for symbol in self.symbols}
+        self.expression = sympy.sympify(expression, locals=names)
+        strangers = self.expression.free_symbols - set(self.symbols)
+        if strangers:
+            raise ConfigError(
+                f"expression {expression!s} contains {', '.join(sorted(map(str, strangers)))}: "
+                f"use only {', '.join(names)}"
+            )
+        self._function = sympy.lambdify(self.symbols, self.expression, "numpy")
+
+    def __call__(self, *coordinates: np.ndarray) -> np.ndarray:
+        """Evaluate; coordinates and result share one shape."""
+        return np.broadcast_to(self._function(*coordinates), np.shape(coordinates[0]))
+
+    def __reduce__(self) -> tuple:
+        # lambdify makes a closure that cannot be pickled; the expression can.
+        return (Expression, (self.expression, self.symbols))
+
+    def __repr__(self) -> str:
+        return f"Expression({self.expression})"
+
+
+def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarray:
+    """Evaluate a data function at points and refuse what cannot be used.
+
+    Parameters
+    ----------
+    function : float or callable
+        Called as ``function(x, y)`` with one array of shape (m,) per axis.
+    points : ndarray, shape (m, D)
+        Positions.
+    name : str
+        What the function is ("source", "Dirichlet data"), for the message.
+
+    Returns
+    -------
+    ndarray, shape (m,), float64
+
+    Raises
+    ------
+    ConfigError
+        If the result has another shape, is not real, or is not finite (the message says where).
+    """
+    raw = function(*points.T) if callable(function) else function
+    try:
+        values = np.broadcast_to(np.asarray(raw, dtype=float), points.shape[:1]).copy()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} returned {type(raw).__name__} of shape {np.shape(raw)} for {len(points)} points: "
+            "return one real number per point"
+        ) from error
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ConfigError(
+            f"{name} is {values[first]} at {tuple(round(float(c), 6) for c in points[first])} "
+            f"({int(bad.sum())} of {len(points)} points are not finite): define it on the whole domain"
+        )
+    return values

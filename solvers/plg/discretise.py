@@ -1,0 +1,360 @@
+"""The PLG finite difference method: from a problem and a grid to a sparse system.
+
+Unknowns are the grid nodes inside the domain. *Regular* nodes, whose whole central stencil lies
+inside, carry that stencil; the *irregular* rest carry a local polynomial fit on a poised lattice,
+enriched by nearby nodes and by boundary data (foot point and equispaced boundary points). The
+result is
+
+    A u = f - G g
+
+with A and G sparse: the domain and the operator are in A and G, the data in f and g. The lattices
+are those of arXiv 2408.03814; boundary rows, weights and fallbacks are our own scheme.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+from sciml.errors import ConfigError, GeometryError, StencilError
+
+from ..domains import Domain
+from ..grid import CartesianGrid
+from ..operators import EllipticOperator
+from ..polynomials import monomials, multi_indices
+from .lattice import find_lattice, lattice_points
+from .stencil import capped_inverse_distance, enrich, fit_functional
+
+if TYPE_CHECKING:
+    from ..problems import EllipticProblem
+
+__all__ = ["PLG", "LinearSystem", "regular_stencil"]
+
+# Central differences of order 2 and 4 on the offsets -r..r, for h^k times the k-th derivative.
+CENTRAL = {
+    1: ((-1 / 2, 0.0, 1 / 2), (1.0, -2.0, 1.0)),
+    2: ((1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12), (-1 / 12, 4 / 3, -5 / 2, 4 / 3, -1 / 12)),
+}
+INSIDE_TOLERANCE = 1e-10  # of h: nodes closer to the boundary than this count as on it
+BOUNDARY_RADIUS = 2.0  # of h: boundary points used around a node
+BOUNDARY_NEIGHBOURS = 12
+VISIBILITY_TOLERANCE = 0.1  # of h: how far a line of sight may leave the domain
+
+
+@dataclass(frozen=True)
+class LinearSystem:
+    """A discrete boundary-value problem, A u = f - G g.
+
+    Attributes
+    ----------
+    matrix : csr_array, shape (m, m)
+        A.
+    boundary_matrix : csr_array, shape (m, b)
+        G.
+    node_index : ndarray of int, shape (m, D)
+        Grid indices of the unknowns.
+    boundary_points : ndarray, shape (b, D)
+        Where g is evaluated.
+    info : dict
+        Diagnostics: unknowns, irregular nodes, patterns, fallbacks, largest condition number, seconds.
+    """
+
+    matrix: sp.csr_array
+    boundary_matrix: sp.csr_array
+    node_index: np.ndarray
+    boundary_points: np.ndarray
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def regular_stencil(
+    operator: EllipticOperator, spacing: tuple[float, ...], degree: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets (S, D) and weights (S,) of the central stencil: order 2 for degree 2, else 4.
+
+    Examples
+    --------
+    >>> from sciml.solvers import Laplacian
+    >>> offsets, weights = regular_stencil(Laplacian(2), (1.0, 1.0), degree=4)
+    >>> len(offsets), round(float(abs(weights).sum()), 12)
+    (9, 10.666666666667)
+    """
+    dim, reach = operator.dim, 1 if degree <= 2 else 2
+    first, second = (np.array(row) for row in CENTRAL[reach])
+    unit = np.eye(2 * reach + 1)[reach]
+    dense = operator.zeroth * _outer([unit] * dim)
+    for i in range(dim):
+        axis = [unit] * dim
+        axis[i] = operator.first[i] / spacing[i] * first + operator.second[i][i] / spacing[i] ** 2 * second
+        dense = dense + _outer(axis)
+        for j in range(i):
+            axis = [unit] * dim
+            axis[i] = 2 * operator.second[i][j] / (spacing[i] * spacing[j]) * first
+            axis[j] = first
+            dense = dense + _outer(axis)
+    offsets = np.argwhere(dense)
+    return offsets - reach, dense[tuple(offsets.T)]
+
+
+def _outer(factors: list[np.ndarray]) -> np.ndarray:
+    product = factors[0]
+    for factor in factors[1:]:
+        product = np.multiply.outer(product, factor)
+    return product
+
+
+@dataclass(frozen=True)
+class PLG:
+    """The PLG finite difference method.
+
+    Parameters
+    ----------
+    degree : {2, 3, 4}
+        n, total degree of the local polynomials. With Dirichlet data the solution converges at
+        order 2, 4 and at least 4 (the interior stencil has order 2, 4, 4).
+    enrichment : float
+        rho: local fits use (1 + rho) N nodes. Values of 0.5 to 1 are stable and accurate.
+    weight_power : float
+        p: rows are weighted by 1 / max(|xi|, 1/2)^p. p = 3 gives small errors and nearly real
+        spectra; p = 1 a 6 to 8 times less stiff operator; p = 0 is unstable.
+    node_limit : int
+        Search nodes after which the depth-first search gives way to the subset search.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from sciml.solvers import CartesianGrid, Disk, problem_registry
+    >>> system = PLG().discretise(problem_registry["poisson"](Disk()), CartesianGrid.uniform(20))
+    >>> system.matrix.shape == (system.info["unknowns"],) * 2
+    True
+    """
+
+    degree: int = 4
+    enrichment: float = 1.0
+    weight_power: float = 3.0
+    node_limit: int = 3000
+
+    def __post_init__(self) -> None:
+        if self.degree not in (2, 3, 4):
+            raise ConfigError(f"degree={self.degree}: choose 2, 3 or 4")
+        if not 0 <= self.enrichment <= 5:
+            raise ConfigError(f"enrichment={self.enrichment}: choose a value from 0 to 5 (0.5 to 1 is best)")
+        if not 0 <= self.weight_power <= 10:
+            raise ConfigError(f"weight_power={self.weight_power}: choose a value from 0 to 10 (1 or 3)")
+
+    def discretise(self, problem: "EllipticProblem", grid: CartesianGrid) -> LinearSystem:
+        """Build A and G.
+
+        Raises
+        ------
+        GeometryError
+            If the domain is not inside the grid's box, or no node is inside the domain.
+        StencilError
+            If somewhere the domain is too thin for the stencil.
+        """
+        started = time.process_time()
+        h = np.asarray(grid.spacing)
+        inside = _inside(problem.domain, grid)
+        index = np.argwhere(inside)
+        number = np.full(grid.shape, -1)
+        number[tuple(index.T)] = np.arange(len(index))
+
+        offsets, weights = regular_stencil(problem.operator, grid.spacing, self.degree)
+        reach = int(np.abs(offsets).max())
+        padded = np.pad(inside, reach)
+        neighbours = index[:, None, :] + offsets + reach
+        regular = padded[tuple(np.moveaxis(neighbours, -1, 0))].all(axis=1)
+
+        irregular = index[~regular]
+        nodes, valid, counts = self._stencils(inside, irregular, grid)
+        geometry = _boundary_rows(problem.domain, grid, irregular)
+
+        exponents = multi_indices(self.degree, grid.dim)
+        xi_nodes = (nodes - irregular[:, None, :]).astype(float)
+        rows = np.concatenate(
+            [monomials(xi_nodes, exponents), problem.boundary.rows(geometry.xi, exponents)], axis=1
+        )
+        row_weights = capped_inverse_distance(
+            np.concatenate([xi_nodes, geometry.xi], axis=1), self.weight_power
+        )
+        row_weights *= np.concatenate([valid, geometry.valid], axis=1)
+        functional = problem.operator.monomial_coefficients(exponents, h)
+        s, condition = fit_functional(rows, row_weights, functional)
+        if not np.isfinite(condition).all():
+            raise _too_thin(grid.coordinates(irregular[np.argmax(condition)]), self.degree, grid)
+
+        regular_rows = np.repeat(np.flatnonzero(regular), len(offsets))
+        regular_columns = number[tuple(np.moveaxis(index[regular][:, None, :] + offsets, -1, 0))].ravel()
+        regular_values = np.tile(weights, int(regular.sum()))
+        width = nodes.shape[1]
+        row_of = np.broadcast_to(np.flatnonzero(~regular)[:, None], valid.shape)
+        column_of = number[tuple(np.moveaxis(nodes, -1, 0))]
+        matrix = sp.coo_array(
+            (
+                np.concatenate([regular_values, s[:, :width][valid]]),
+                (
+                    np.concatenate([regular_rows, row_of[valid]]),
+                    np.concatenate([regular_columns, column_of[valid]]),
+                ),
+            ),
+            shape=(len(index),) * 2,
+        ).tocsr()
+        boundary_row_of = np.broadcast_to(np.flatnonzero(~regular)[:, None], geometry.valid.shape)
+        boundary_matrix = sp.coo_array(
+            (
+                s[:, width:][geometry.valid],
+                (boundary_row_of[geometry.valid], geometry.column[geometry.valid]),
+            ),
+            shape=(len(index), len(geometry.points)),
+        ).tocsr()
+        info = {
+            "unknowns": len(index),
+            "irregular": len(irregular),
+            **counts,
+            "max_condition": float(condition.max(initial=1.0)),
+            "nonzeros": int(matrix.nnz),
+            "discretise_cpu_seconds": time.process_time() - started,
+        }
+        return LinearSystem(matrix, boundary_matrix, index, geometry.points, info)
+
+    def _stencils(
+        self, inside: np.ndarray, irregular: np.ndarray, grid: CartesianGrid
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """Choose the nodes of every irregular fit: indices (B, M, D), which are valid (B, M), counts.
+
+        One search per distinct pattern of feasible nodes. Where no triangular lattice fits into the
+        window it is widened, at last by plain nearest nodes whose rank the fit verifies; both are
+        counted.
+        """
+        dim = grid.dim
+        size = len(multi_indices(self.degree, dim))
+        capacity = int(np.ceil((1 + self.enrichment) * size))
+        capacity = max(capacity, int(np.ceil(1.5 * size)))
+        chosen = np.zeros((len(irregular), capacity, dim), dtype=int)
+        valid = np.zeros((len(irregular), capacity), dtype=bool)
+        counts = {"patterns": 0, "widened": 0, "least_squares_fallbacks": 0, "search_nodes": 0}
+        remaining = np.arange(len(irregular))
+        for radius in (self.degree, self.degree + 1, self.degree + 2):
+            windows = _connected_windows(inside, irregular[remaining], radius)
+            keys = np.packbits(windows.reshape(len(windows), -1), axis=1)
+            _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+            inverse = inverse.ravel()
+            counts["patterns"] += len(first)
+            failed = np.zeros(len(first), dtype=bool)
+            last = radius == self.degree + 2
+            for pattern, representative in enumerate(first):
+                feasible = windows[representative]
+                result = find_lattice(feasible, self.degree, self.node_limit)
+                counts["search_nodes"] += result.visited
+                members = remaining[inverse == pattern]
+                if result.lattice is not None:
+                    wanted = int(np.ceil((1 + self.enrichment) * size))
+                    offsets = enrich(feasible, lattice_points(result.lattice), wanted)
+                elif last and feasible.sum() >= size:
+                    offsets = enrich(feasible, np.zeros((0, dim), dtype=int), capacity)
+                    counts["least_squares_fallbacks"] += len(members)
+                elif last:
+                    raise _too_thin(grid.coordinates(irregular[members[0]]), self.degree, grid)
+                else:
+                    failed[pattern] = True
+                    continue
+                chosen[members, : len(offsets)] = offsets
+                valid[members, : len(offsets)] = True
+            remaining = remaining[failed[inverse]]
+            if len(remaining) == 0:
+                break
+            counts["widened"] += len(remaining) if radius == self.degree else 0
+        # Padding points at the node itself, so that every index is valid; its weight is zero.
+        chosen[~valid] = 0
+        return chosen + irregular[:, None, :], valid, counts
+
+
+@dataclass(frozen=True)
+class _BoundaryRows:
+    """Boundary data of each irregular fit: scaled positions (B, k, D), validity and column (B, k), points."""
+
+    xi: np.ndarray
+    valid: np.ndarray
+    column: np.ndarray
+    points: np.ndarray
+
+
+def _inside(domain: Domain, grid: CartesianGrid) -> np.ndarray:
+    if any(grid.periodic):
+        raise ConfigError(f"grid periodic={grid.periodic}: PLG needs a bounded grid around the domain")
+    if domain.dim != grid.dim:
+        raise GeometryError(f"a {domain.dim}D domain needs a {domain.dim}D grid, not cells={grid.cells}")
+    lower, upper = domain.bounds
+    slack = 1e-9 * np.subtract(grid.upper, grid.lower)
+    if (lower < np.asarray(grid.lower) - slack).any() or (upper > np.asarray(grid.upper) + slack).any():
+        raise GeometryError(
+            f"domain from {np.round(lower, 4).tolist()} to {np.round(upper, 4).tolist()} leaves the grid's box "
+            f"from {list(grid.lower)} to {list(grid.upper)}: enlarge the box or shrink the domain"
+        )
+    inside = domain.phi(grid.nodes()) < -INSIDE_TOLERANCE * min(grid.spacing)
+    if not inside.any():
+        raise GeometryError(
+            f"no node of the grid with cells={grid.cells} lies inside the domain: use more cells"
+        )
+    return inside
+
+
+def _too_thin(position: np.ndarray, degree: int, grid: CartesianGrid) -> StencilError:
+    return StencilError(
+        f"the domain is thinner than the stencil of degree {degree} near {np.round(position, 4).tolist()} "
+        f"at cells={grid.cells}: use about {2 * max(grid.cells)} cells per axis, or a lower degree"
+    )
+
+
+def _connected_windows(inside: np.ndarray, index: np.ndarray, radius: int) -> np.ndarray:
+    """Return, for each node, the feasible window restricted to the node's connected component.
+
+    Nodes that can be reached only around the outside of the window, across a gap of the domain, are
+    refused: the solution is not one smooth function there.
+    """
+    dim = inside.ndim
+    padded = np.pad(inside, radius)
+    span = np.stack(np.meshgrid(*[np.arange(2 * radius + 1)] * dim, indexing="ij"), axis=-1)
+    windows = padded[tuple(np.moveaxis(index.reshape(-1, *(1,) * dim, dim) + span, -1, 0))]
+    reached = np.zeros_like(windows)
+    reached[(slice(None), *(radius,) * dim)] = True
+    count = -1
+    while (new_count := int(reached.sum())) != count:
+        count = new_count
+        for axis in range(1, dim + 1):
+            ahead = [slice(None)] * (dim + 1)
+            behind = [slice(None)] * (dim + 1)
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            reached[tuple(ahead)] |= reached[tuple(behind)]
+            reached &= windows
+            reached[tuple(behind)] |= reached[tuple(ahead)]
+            reached &= windows
+    return reached
+
+
+def _boundary_rows(domain: Domain, grid: CartesianGrid, irregular: np.ndarray) -> _BoundaryRows:
+    """Foot point of every irregular node, and the visible boundary points within two spacings."""
+    h = np.asarray(grid.spacing)
+    x = grid.coordinates(irregular)
+    feet = domain.closest_point(x).points
+    samples = domain.boundary(float(h.min())).points
+    distance, nearest = cKDTree(samples / h).query(
+        x / h, k=min(BOUNDARY_NEIGHBOURS, len(samples)), distance_upper_bound=BOUNDARY_RADIUS
+    )
+    valid = np.isfinite(distance)
+    nearest = np.where(valid, nearest, 0)
+    # A point across a gap of the domain carries data of another piece of the solution.
+    fractions = np.array([1, 2, 3, 4, 5]) / 6
+    sight = x[:, None, None, :] + fractions[:, None] * (samples[nearest] - x[:, None, :])[:, :, None, :]
+    blocked = (domain.phi(sight) > VISIBILITY_TOLERANCE * h.min()).any(axis=-1)
+    valid &= ~blocked
+    points = np.concatenate([feet[:, None, :], samples[nearest]], axis=1)
+    column = np.concatenate([np.arange(len(x))[:, None], len(x) + nearest], axis=1)
+    valid = np.concatenate([np.ones((len(x), 1), dtype=bool), valid], axis=1)
+    return _BoundaryRows((points - x[:, None, :]) / h, valid, column, np.concatenate([feet, samples]))

@@ -1,0 +1,83 @@
+"""Local least-squares fits, all nodes of a grid in a few batched calls.
+
+At a node q, with xi = (x - x_q) / h, a polynomial p = sum_e c_e xi^e of degree n is fitted to the
+rows ``w_j p(xi_j) = w_j u_j`` (nodes) and ``w_b B p(xi_b) = w_b g_b`` (boundary data). With A the
+unweighted rows, W = diag(w) and ell the operator applied to the monomials at q, the discrete
+operator is the minimum-norm solution
+
+    s = W z,   (W A)^T z = ell,   that is   W A = Q R,  z = Q R^-T ell.
+
+It reproduces every polynomial of degree n exactly whatever the positive weights; the weights decide
+constants and stability.
+"""
+
+import numpy as np
+
+__all__ = ["capped_inverse_distance", "enrich", "fit_functional"]
+
+
+def enrich(feasible: np.ndarray, core: np.ndarray, count: int) -> np.ndarray:
+    """Return the poised core followed by the nearest other feasible nodes, ``count`` in all if there are.
+
+    Parameters
+    ----------
+    feasible : ndarray of bool, D axes of odd length
+        K as a window around the starting node.
+    core : ndarray of int, shape (N, D)
+        Points of the lattice, as offsets from the centre; may be empty.
+    count : int
+        Nodes wanted, (1 + rho) N.
+
+    Returns
+    -------
+    ndarray of int, shape (at most count, D)
+        Offsets. The core guarantees full rank for any set of extra nodes.
+    """
+    radius = feasible.shape[0] // 2
+    offsets = np.argwhere(feasible) - radius
+    distance = np.sum(offsets**2, axis=1)
+    offsets = offsets[np.argsort(distance, kind="stable")]
+    taken = {tuple(point) for point in core.tolist()}
+    extra = [point for point in offsets.tolist() if tuple(point) not in taken]
+    extra = extra[: max(count - len(core), 0)]
+    return np.concatenate([core, np.array(extra, dtype=int).reshape(-1, feasible.ndim)])
+
+
+def capped_inverse_distance(xi: np.ndarray, power: float) -> np.ndarray:
+    """Return the weights 1 / max(|xi|, 1/2)^power, shape (..., D) to (...)."""
+    return np.maximum(np.linalg.norm(xi, axis=-1), 0.5) ** -power
+
+
+def fit_functional(
+    rows: np.ndarray, weights: np.ndarray, functional: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Express a functional of the fitted polynomials by the data, for a batch of nodes.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (B, M, N)
+        A: data functionals applied to the monomials.
+    weights : ndarray, shape (B, M)
+        w; zero for padding.
+    functional : ndarray, shape (N,)
+        ell.
+
+    Returns
+    -------
+    s : ndarray, shape (B, M)
+        Weights of the discrete functional: ell(p) = sum_j s_j data_j.
+    condition : ndarray, shape (B,)
+        Spectral condition number of W A after its columns are normalised; infinite if rank deficient.
+    """
+    weighted = rows * weights[..., None]
+    scale = np.linalg.norm(weighted, axis=1)
+    scale[scale == 0] = 1.0
+    q, r = np.linalg.qr(weighted / scale[:, None, :])
+    singular = np.linalg.svd(r, compute_uv=False)
+    with np.errstate(divide="ignore"):
+        condition = singular[:, 0] / singular[:, -1]
+    regular = condition < 1e13
+    r[~regular] = np.eye(r.shape[-1])
+    z = np.linalg.solve(np.swapaxes(r, 1, 2), (functional / scale)[..., None])
+    s = weights * np.matmul(q, z)[..., 0]
+    return s, np.where(regular, condition, np.inf)

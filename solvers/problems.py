@@ -1,0 +1,131 @@
+"""Problems: what is to be solved, and nothing about how."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sciml.errors import ConfigError
+from sciml.registry import Registry
+
+from .boundary import Dirichlet
+from .domains import Domain
+from .functions import DataFunction, Expression
+from .operators import EllipticOperator, Laplacian
+
+__all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry"]
+
+problem_registry: Registry[Callable[[Domain], "EllipticProblem"]] = Registry("problem")
+"""Named problems: factories that state the problem on a given domain."""
+
+
+@dataclass(frozen=True)
+class EllipticProblem:
+    """L u = f in the domain, with a condition on its boundary.
+
+    Attributes
+    ----------
+    domain : Domain
+    operator : EllipticOperator
+        L. The Poisson problem is *Laplace u = f*, without a minus sign.
+    source : float or callable
+        f(x, y).
+    boundary : Dirichlet
+    exact : callable, optional
+        The exact solution u(x, y), where it is known; solutions then report their errors.
+    name : str
+    """
+
+    domain: Domain
+    operator: EllipticOperator
+    source: DataFunction
+    boundary: Dirichlet
+    exact: Callable | None = None
+    name: str = "elliptic"
+
+    def __post_init__(self) -> None:
+        if self.operator.dim != self.domain.dim:
+            raise ConfigError(
+                f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
+            )
+
+
+def Poisson(
+    domain: Domain,
+    source: DataFunction,
+    boundary: Dirichlet | None = None,
+    exact: Callable | None = None,
+) -> EllipticProblem:
+    """State Laplace u = f with Dirichlet data, zero by default.
+
+    Examples
+    --------
+    >>> from sciml.solvers import CartesianGrid, Disk, solve
+    >>> torsion = Poisson(Disk(0.4), source=-1.0, exact=lambda x, y: (0.16 - x**2 - y**2) / 4)
+    >>> bool(solve(torsion, CartesianGrid.uniform(20)).errors()["linf"] < 1e-14)
+    True
+    """
+    return EllipticProblem(domain, Laplacian(domain.dim), source, boundary or Dirichlet(), exact, "poisson")
+
+
+def manufactured(
+    expression: object,
+    domain: Domain,
+    operator: EllipticOperator | None = None,
+    name: str = "manufactured",
+) -> EllipticProblem:
+    """Build the problem whose exact solution is a given expression.
+
+    Parameters
+    ----------
+    expression : str or sympy.Expr
+        u in the symbols x, y (and z).
+    domain : Domain
+    operator : EllipticOperator, optional
+        The Laplacian by default.
+
+    Returns
+    -------
+    EllipticProblem
+        With source L u, Dirichlet data u and the exact solution.
+
+    Raises
+    ------
+    ConfigError
+        If the expression contains other symbols.
+
+    Examples
+    --------
+    >>> from sciml.solvers import Disk
+    >>> manufactured("x**2 + y**2", Disk()).source
+    Expression(4)
+    """
+    import sympy
+
+    operator = operator or Laplacian(domain.dim)
+    symbols = sympy.symbols("x y z", real=True)[: domain.dim]
+    exact = Expression(expression, symbols)
+    source = Expression(operator.apply_to(exact.expression, symbols), symbols)
+    return EllipticProblem(domain, operator, source, Dirichlet(exact), exact, name)
+
+
+@problem_registry.register("poisson")
+def smooth_poisson(domain: Domain) -> EllipticProblem:
+    """Laplace u = f with the smooth exact solution exp(x) sin 2y + sin(3xy + 0.3)."""
+    return manufactured("exp(x)*sin(2*y) + sin(3*x*y + 0.3)", domain, name="poisson")
+
+
+@problem_registry.register("johansen-colella")
+def johansen_colella(domain: Domain) -> EllipticProblem:
+    """Laplace u = 7 r^2 cos 3t with exact solution r^4 cos 3t (J. Comput. Phys. 147, 1998, problem 1).
+
+    The solution is not smooth at r = 0; a fourth-order stencil loses two orders there.
+    """
+
+    # r^4 cos 3t = r Re (x + iy)^3 and r^2 cos 3t = Re (x + iy)^3 / r; no division at the origin.
+    def exact(x, y):  # type: ignore[no-untyped-def]
+        return (x**2 + y**2) ** 0.5 * (x**3 - 3 * x * y**2)
+
+    def source(x, y):  # type: ignore[no-untyped-def]
+        r = (x**2 + y**2) ** 0.5
+        return 7 * (x**3 - 3 * x * y**2) / (r + (r == 0))
+
+    return EllipticProblem(domain, Laplacian(2), source, Dirichlet(exact), exact, "johansen-colella")
