@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from sciml.errors import ConfigError, ConvergenceError, OutputExistsError, SciMLError
-from sciml.files import atomic_path, read_json, refuse_existing, storage_errors, write_json
+from sciml.files import read_json, refuse_existing, storage_errors, write_json
 from sciml.registry import load_plugin
 
+from .atomic_hdf5 import atomic_hdf5
 from .fields import create_fields, write_provenance, write_trajectories
 from .reader import FieldsDataset
 from .recipe import FieldsLayout, Recipe, Trajectory, trajectory_seeds
@@ -254,7 +254,8 @@ def _compute_shard(task: _ShardTask) -> int:
         trajectories = recipe.sample_batch([int(seed) for seed in seeds])
     _check(recipe, seeds, trajectories)
     layout = recipe.layout()
-    with atomic_path(task.path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with atomic_hdf5(task.path) as writer:
+        file = writer.file
         create_fields(file, layout, len(trajectories))
         write_trajectories(file, layout, 0, trajectories)
         checks = {name: np.array([t.checks[name] for t in trajectories]) for name in trajectories[0].checks}
@@ -295,7 +296,8 @@ def _merge(
     checks: dict[str, list[np.ndarray]] = {}
     seeds: list[np.ndarray] = []
     cpu_seconds = 0.0
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with atomic_hdf5(path) as writer:
+        file = writer.file
         create_fields(file, layout, plan["n"])
         for start, stop in bounds:
             with FieldsDataset(_shard(parts, start)) as shard:
@@ -311,6 +313,7 @@ def _merge(
                 assert shard.seeds is not None
                 seeds.append(shard.seeds)
                 cpu_seconds += float(shard.provenance["cpu_seconds"])
+            writer.check()
         joined = {name: np.concatenate(values) for name, values in checks.items()}
         write_provenance(
             file, np.concatenate(seeds), plan, joined, recipe.check_limits, recipe.equation, cpu_seconds

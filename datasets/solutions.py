@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from sciml.files import atomic_path, refuse_existing
+from sciml.files import refuse_existing
 from sciml.solvers import Solution
 from sciml.solvers.functions import evaluate
 
+from .atomic_hdf5 import atomic_hdf5
 from .fields import create_fields, write_provenance, write_trajectories
 from .recipe import FieldsLayout, FieldSpec, Trajectory
 
@@ -68,7 +68,8 @@ def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
         "info": solution.info,
     }
     checks = {"relative_residual": np.array([solution.info["residual"]])}
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with atomic_hdf5(path) as writer:
+        file = writer.file
         create_fields(file, layout, 1)
         write_trajectories(file, layout, 0, [Trajectory(fields)])
         write_provenance(

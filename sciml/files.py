@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sciml.errors import DatasetFormatError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
 
 __all__ = ["atomic_path", "fsync", "read_json", "refuse_existing", "storage_errors", "write_json"]
 
@@ -90,8 +90,19 @@ def refuse_existing(path: str | Path, remedy: str = "pass --overwrite to replace
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically. Non-finite numbers are refused."""
-    text = json.dumps(content, indent=2, allow_nan=False)
+    """Write ``content`` as indented JSON, atomically.
+
+    Raises
+    ------
+    ConfigError
+        If it contains a number that is not finite, which JSON cannot hold.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot write {str(path)!r}: a value is not finite ({error}); give numbers"
+        ) from error
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n")
 

@@ -122,7 +122,7 @@ class Arc:
             c, c1, c2 = self.curve.derivatives(t)
             slope = np.sum((c - points) * c1, axis=-1)
             speed = np.sum(c1 * c1, axis=-1)
-            # Beyond the centre of curvature the Hessian turns negative: take Gauss-Newton's there.
-            hessian = np.maximum(speed + np.sum((c - points) * c2, axis=-1), 0.1 * speed)
+            # At the centre of curvature the Hessian vanishes; the reach bounds the step there.
+            hessian = np.maximum(speed + np.sum((c - points) * c2, axis=-1), 1e-3 * speed)
             t = np.clip(t - slope / hessian, low, high)
         return t

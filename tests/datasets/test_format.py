@@ -1,0 +1,203 @@
+"""The file format: layout, checker, reader, round trips, and The Well's own loader."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, save
+from sciml.datasets.fields import check_fields, create_fields, write_provenance, write_trajectories
+from sciml.datasets.recipes import Darcy, PoissonStar
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
+from sciml.solvers import CartesianGrid, Star, problem_registry, solve
+
+
+def write(path: Path, layout: FieldsLayout, trajectories: list[Trajectory]) -> None:
+    with h5py.File(path, "w") as file:
+        create_fields(file, layout, len(trajectories))
+        write_trajectories(file, layout, 0, trajectories)
+        write_provenance(file, np.arange(len(trajectories)), {"recipe": layout.name}, {}, {}, "", 0.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 2),
+    st.integers(0, 2**31),
+)
+def test_write_then_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    dim: int,
+    n: int,
+    frames: int,
+    periodic: bool,
+    rank: int,
+    seed: int,
+) -> None:
+    grid = CartesianGrid(*((0.0,) * dim, (1.0,) * dim), tuple(range(3, 3 + dim)), (periodic,) * dim)
+    layout = FieldsLayout(
+        "test",
+        grid,
+        (FieldSpec("w", "", rank), FieldSpec("k", "", 0, time_varying=False)),
+        times=tuple(0.5 * np.arange(frames)),
+        steady=False,
+        scalars=("strength",),
+        parameters={"nu": 0.25},
+    )
+    rng = np.random.default_rng(seed)
+    shape = (frames, *grid.shape, *(dim,) * rank)
+    data = [
+        Trajectory(
+            {"w": rng.normal(size=shape), "k": rng.normal(size=grid.shape)}, {"strength": rng.normal()}
+        )
+        for _ in range(n)
+    ]
+    path = tmp_path_factory.mktemp("fields") / "test.h5"
+    write(path, layout, data)
+    with h5py.File(path) as file:
+        assert check_fields(file) == []
+    with open_dataset(path) as opened:
+        assert opened["w"].shape == (n, *shape)
+        for i, trajectory in enumerate(data):
+            assert (opened["w"][i] == trajectory.fields["w"].astype(np.float32)).all()
+            assert (opened["k"][i] == trajectory.fields["k"].astype(np.float32)).all()
+            assert opened["strength"][i] == np.float32(trajectory.scalars["strength"])
+        assert opened["nu"][()] == np.float32(0.25)
+        assert opened.periodic == (periodic,) * dim
+        assert opened.resolution == grid.shape
+        assert opened.times == pytest.approx(layout.times)
+
+
+@pytest.fixture(scope="module")
+def darcy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(Darcy(resolution=33), 6, tmp_path_factory.mktemp("well") / "darcy.h5", shard_size=4)
+
+
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(PoissonStar(resolution=41), 3, tmp_path_factory.mktemp("well") / "stars.h5")
+
+
+def test_reading_is_lazy_and_strided(darcy: Path) -> None:
+    with open_dataset(darcy) as data:
+        assert data["u"].shape == (6, 2, 33, 33)
+        assert isinstance(data["u"], h5py.Dataset)
+        assert (data.read("u", 4) == data["u"][:, 1, ::4, ::4]).all()
+        assert (data.read("a", rows=np.array([1, 4])) == data["a"][[1, 4]]).all()
+        assert not data["u"][:, 0].any()
+        assert data.inputs == ("a",)
+        assert data.targets == ("u",)
+        with pytest.raises(ConfigError, match=r"stride=3 .* must divide 32"):
+            data.read("u", 3)
+        with pytest.raises(ConfigError, match=r"unknown field .* 'uu': did you mean 'u'"):
+            data["uu"]
+
+
+def test_first_frame_of_a_steady_problem_takes_no_space(darcy: Path) -> None:
+    with h5py.File(darcy) as file:
+        u = file["t0_fields/u"]
+        assert u.id.get_storage_size() == 6 * 33 * 33 * 4
+        assert u.chunks == (1, 1, 33, 33)
+
+
+def test_stored_sample_is_regenerated_from_its_seed(darcy: Path, stars: Path) -> None:
+    for path, recipe in ((darcy, Darcy(resolution=33)), (stars, PoissonStar(resolution=41))):
+        with open_dataset(path) as data:
+            assert data.seeds is not None
+            again = recipe.sample(int(data.seeds[2]))
+            for name in data.fields:
+                assert data.read(name)[2] == pytest.approx(
+                    again.fields[name].astype(np.float32), rel=1e-6, abs=1e-9
+                )
+            assert data.config["parameters"]["resolution"] == recipe.resolution
+
+
+def test_the_well_opens_our_files(darcy: Path, stars: Path) -> None:
+    well = pytest.importorskip("the_well.data", reason="needs the extra 'peers'")
+    for path, constants in ((darcy, ["a"]), (stars, ["f", "mask"])):
+        loaded = well.WellDataset(path=str(path.parent), n_steps_input=1, n_steps_output=1)
+        with open_dataset(path) as data:
+            assert len(loaded) == data.n_trajectories
+            assert loaded.metadata.spatial_resolution == data.resolution
+            for i in (0, data.n_trajectories - 1):
+                sample = loaded[i]
+                assert sample["input_fields"].shape == (1, *data.resolution, 1)
+                assert (sample["output_fields"][0, ..., 0].numpy() == data["u"][i, 1]).all()
+                assert not sample["input_fields"].any()
+                for channel, name in enumerate(constants):
+                    assert (sample["constant_fields"][..., channel].numpy() == data[name][i]).all()
+                x = sample["space_grid"][..., 0].numpy()
+                assert x[:, 0] == pytest.approx(data.axes["x"], abs=1e-6)
+                assert sample["boundary_conditions"].shape == (2, 2)
+
+
+def test_save_and_read_a_solution(tmp_path: Path) -> None:
+    solution = solve(problem_registry["poisson"](Star()), CartesianGrid.uniform(40))
+    save(solution, tmp_path / "star.h5")
+    with open_dataset(tmp_path / "star.h5") as data:
+        mask = data.read("mask")[0] > 0
+        assert (mask == solution.mask).all()
+        assert data.read("u")[0][mask] == pytest.approx(solution.values[mask], rel=1e-6)
+        assert "Star" in data.config["domain"]
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        save(solution, tmp_path / "star.h5")
+    save(solution, tmp_path / "star.h5", overwrite=True)
+
+
+DAMAGE = {
+    "missing group": (lambda f: f.__delitem__("scalars"), "scalars"),
+    "missing field": (lambda f: f.__delitem__("t0_fields/u"), "t0_fields/u: declared but missing"),
+    "integer flag": (lambda f: f["t0_fields/a"].attrs.__setitem__("time_varying", 0), "must be a boolean"),
+    "wrong flag": (lambda f: f["t0_fields/u"].attrs.modify("time_varying", np.bool_(False)), "shape"),
+    "wrong count": (lambda f: f.attrs.modify("n_trajectories", 7), "shape"),
+    "bad condition": (lambda f: f["boundary_conditions/x_wall"].attrs.modify("bc_type", "X"), "bc_type"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_checker_finds_damage(darcy: Path, tmp_path: Path, name: str) -> None:
+    damage, message = DAMAGE[name]
+    path = tmp_path / "bad.h5"
+    path.write_bytes(darcy.read_bytes())
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(DatasetFormatError, match=message):
+        open_dataset(path)
+
+
+def test_unreadable_files(darcy: Path, tmp_path: Path) -> None:
+    content = darcy.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatasetFormatError, match="truncated"):
+        open_dataset(tmp_path / "cut.h5")
+    (tmp_path / "text.h5").write_text("not a dataset")
+    with pytest.raises(DatasetFormatError, match="not an HDF5 file"):
+        open_dataset(tmp_path / "text.h5")
+    with pytest.raises(DatasetFormatError, match="does not exist"):
+        open_dataset(tmp_path / "none.h5")
+    for attribute, value, message in (
+        ("format_version", 99, "version 99.*upgrade"),
+        ("kind", "ode", "kind 'ode'"),
+    ):
+        (tmp_path / "other.h5").write_bytes(content)
+        with h5py.File(tmp_path / "other.h5", "r+") as file:
+            file.attrs[attribute] = value
+        with pytest.raises(DatasetFormatError, match=message):
+            open_dataset(tmp_path / "other.h5")
+
+
+def test_layout_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    grid = CartesianGrid.uniform(4)
+    with pytest.raises(ConfigError, match="uses fields"):
+        FieldsLayout("x", grid, (FieldSpec("a", ""),), inputs=("b",))
+    layout = FieldsLayout("x", grid, (FieldSpec("a", ""),))
+    with pytest.raises(DatasetFormatError, match="field 'a' is of shape"):
+        write(tmp_path / "x.h5", layout, [Trajectory({"a": np.zeros(3)})])
+    with pytest.raises(DatasetFormatError, match="field 'a' is missing"):
+        write(tmp_path / "y.h5", layout, [Trajectory({})])

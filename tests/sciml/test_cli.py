@@ -1,0 +1,172 @@
+"""The command line: the loop end to end, help that works when pasted, errors of one line."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import meshio
+import numpy as np
+import pytest
+
+from sciml.cli import COMMANDS, main
+from sciml.datasets import generate, open_dataset
+from sciml.datasets.recipes import Darcy
+from sciml.training import TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a user has after a few commands."""
+    folder = tmp_path_factory.mktemp("cli")
+    generate(Darcy(resolution=33), 30, folder / "darcy.h5")
+    train(TrainConfig(modes=4, width=4, epochs=1), folder / "darcy.h5", folder / "runs" / "darcy")
+    content = (folder / "darcy.h5").read_bytes()
+    (folder / "cut.h5").write_bytes(content[: len(content) // 2])
+    (folder / "text.h5").write_text("not a dataset")
+    (folder / "new.h5").write_bytes(content)
+    import h5py
+
+    with h5py.File(folder / "new.h5", "r+") as file:
+        file.attrs["format_version"] = 99
+    (folder / "bad.py").write_text("raise RuntimeError('boom')")
+    (folder / "nan.py").write_text(
+        "import numpy as np\n"
+        "from sciml.solvers import Poisson, problem_registry\n"
+        "@problem_registry.register('nan')\n"
+        "def nan(domain):\n"
+        "    return Poisson(domain, lambda x, y: np.where(x > 0, np.nan, 1.0))\n"
+        "from sciml.solvers import Disk, domain_registry\n"
+        "domain_registry.register('huge')(lambda: Disk(0.7))\n"
+    )
+    return folder
+
+
+BAD = {
+    "no name": ("solve", "name a problem first"),
+    "unknown command": ("slove poisson", "unknown command 'slove': did you mean 'solve'?"),
+    "unknown problem": ("solve poisson-", "unknown problem 'poisson-': did you mean 'poisson'?"),
+    "unknown recipe": (
+        "generate darci",
+        "unknown recipe 'darci': did you mean 'darcy'? known: darcy, poisson-star",
+    ),
+    "unknown shape": (
+        "solve poisson --domain strr",
+        "unknown domain 'strr': did you mean 'star'? known: box",
+    ),
+    "unknown architecture": ("train fnoo darcy.h5 -o x", "unknown architecture 'fnoo': did you mean 'fno'?"),
+    "unknown flag": ("solve poisson --oder 4", "--oder"),
+    "not a number": ("solve poisson --n many", "many"),
+    "wrong order": ("solve poisson --order 9", "9"),
+    "missing argument": ("train fno darcy.h5", "output"),
+    "n too small": ("solve poisson --n 6", "thinner than the stencil of degree 4"),
+    "n not positive": ("solve poisson --n 0", "n=0"),
+    "domain outside the box": ("solve poisson --domain huge --plugin nan.py", "leaves the grid's box"),
+    "nan in a source": ("solve nan --domain disk --plugin nan.py", "source is nan at ("),
+    "no such plugin": ("solve poisson --plugin none.py", "plugin"),
+    "broken plugin": ("solve poisson --plugin bad.py", "failed to load: RuntimeError: boom"),
+    "recipe parameter": ("generate darcy --resolution 3 -o x.h5", "resolution=3: use at least 5"),
+    "no trajectories": ("generate darcy -n 0 -o x.h5", "n=0"),
+    "output exists": ("generate darcy -n 30 --resolution 33 -o darcy.h5", "exists: pass --resume"),
+    "resume other data": ("generate darcy -n 31 --resolution 33 -o darcy.h5 --resume", "its n is 30, not 31"),
+    "output folder not writable": ("generate darcy -n 2 -o /proc/none/x.h5", "cannot write"),
+    "inspect missing": ("inspect none.h5", "does not exist"),
+    "inspect truncated": ("inspect cut.h5", "truncated"),
+    "inspect text": ("inspect text.h5", "not an HDF5 file"),
+    "inspect newer": ("inspect new.h5", "format version 99, this sciml reads up to 1: upgrade"),
+    "train on truncated": ("train fno cut.h5 -o x", "truncated"),
+    "train on nothing": ("train fno none.h5 -o x", "does not exist"),
+    "run exists": ("train fno darcy.h5 -o runs/darcy", "holds a finished run: pass --resume"),
+    "run of other settings": ("train fno darcy.h5 -o runs/darcy --lr 1 --resume", "run of other settings"),
+    "evaluate no run": ("evaluate runs/none darcy.h5", "does not exist"),
+    "evaluate newer": ("evaluate runs/darcy new.h5", "upgrade"),
+    "demo exists": ("demo -o runs/darcy", "exists"),
+}
+
+
+def call(command: str) -> int:
+    """Run a command in this process, as the console script would."""
+    try:
+        return main(shlex.split(command))
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gives_one_line(
+    workplace: Path, name: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    command, message = BAD[name]
+    assert call(command) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("sciml: error: ")
+    assert errors.strip().count("\n") == 0, errors
+    assert message in errors
+    assert not (workplace / "x.h5").exists()
+    assert not (workplace / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["unknown recipe", "unknown flag", "inspect truncated", "nan in a source"])
+def test_bad_input_in_a_process_of_its_own(workplace: Path, name: str, sciml: Callable) -> None:
+    command, message = BAD[name]
+    run = sciml(*shlex.split(command), cwd=workplace)
+    assert run.returncode == 1
+    assert run.stderr.startswith("sciml: error: ")
+    assert run.stderr.strip().count("\n") == 0, run.stderr
+    assert message in run.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "solve poisson", "generate darcy", "generate poisson-star", "train fno"]
+)
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture) -> None:
+    assert call(f"{command} --help") == 0
+    example = capsys.readouterr().out.split("example:\n")[1].strip().split("\n")[0]
+    assert example.startswith(f"sciml {command.split()[0]}")
+
+
+def test_help_without_arguments_and_version(sciml: Callable) -> None:
+    assert "example:" in sciml().stdout
+    assert sciml("--version").stdout.startswith("sciml 0.")
+
+
+def test_the_loop(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Solve, generate, inspect, train, evaluate, each as a user types it."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        "solve poisson --domain star --n 60 --order 3 -o runs/solve",
+        "generate darcy -n 40 --resolution 33 -o darcy.h5 --workers 2 --shard-size 8",
+        "generate darcy -n 40 --resolution 33 -o darcy.h5 --resume",
+        "inspect darcy.h5",
+        "train fno darcy.h5 --stride 2 --modes 4 --width 6 --epochs 2 -o runs/darcy",
+        "train fno darcy.h5 --stride 2 --modes 4 --width 6 --epochs 2 -o runs/darcy --resume",
+        "evaluate runs/darcy darcy.h5",
+    ):
+        assert call(command) == 0, capsys.readouterr().err
+        assert capsys.readouterr().out
+    mesh = meshio.read(tmp_path / "runs" / "solve" / "solution.vtu")
+    assert np.abs(mesh.point_data["u"] - mesh.point_data["exact"]).max() < 1e-5
+    for path in (
+        "solve/report.html",
+        "solve/solution.png",
+        "darcy/report.html",
+        "darcy/evaluation-darcy/samples.png",
+    ):
+        assert (tmp_path / "runs" / path).stat().st_size > 1000
+    with open_dataset(tmp_path / "runs" / "solve" / "solution.h5") as data:
+        assert data.n_trajectories == 1
+
+
+def test_inspect_fails_on_a_check_above_its_limit(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import h5py
+
+    path = tmp_path / "altered.h5"
+    path.write_bytes((workplace / "darcy.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["provenance/checks/relative_residual"][3] = 1e-3
+    assert call(f"inspect {path}") == 1
+    output = capsys.readouterr()
+    assert "FAIL" in output.out
+    assert "checks relative_residual exceed their limits" in output.err

@@ -1,0 +1,233 @@
+"""Training: learns, resumes to the bit, refuses what cannot be; evaluation leaves out what was trained on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sciml.datasets import generate, open_dataset
+from sciml.datasets.recipes import Darcy, PoissonStar
+from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError
+from sciml.files import read_json
+from sciml.metrics import relative_l2
+from sciml.training import TrainConfig, evaluate, load_model, save_model, train
+from sciml.training.data import load_pairs
+from sciml.training.evaluation import held_out_pairs
+from sciml.training.loop import one_cycle, predict, resolve_device
+
+SMALL = TrainConfig(modes=4, width=8, epochs=4, batch_size=8, lr=1e-2)
+FLAGS = ["--modes", "4", "--width", "8", "--epochs", "4", "--batch-size", "8", "--lr", "1e-2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(Darcy(resolution=33), 60, tmp_path_factory.mktemp("data") / "darcy.h5")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "small"
+    train(SMALL, data, output)
+    return output
+
+
+def test_it_learns_and_stores_what_it_did(run: Path, data: Path) -> None:
+    history = read_json(run / "history.json")
+    assert len(history) == 4
+    assert history[-1]["test_relative_l2"] < 0.6 * history[0]["test_relative_l2"]
+    config = read_json(run / "config.json")
+    assert config["train"]["lr"] == 1e-2
+    assert config["provenance"]["versions"]["torch"]
+    with open_dataset(data) as opened:
+        assert config["data"]["train_seeds"] == opened.seeds[:54].tolist()
+    model = load_model(run)
+    pairs = load_pairs(data).subset(slice(54, 60))
+    error = relative_l2(predict(model, pairs.inputs), pairs.targets).mean()
+    assert float(error) == pytest.approx(history[-1]["test_relative_l2"], rel=1e-5)
+    assert (run / "report.html").read_text().count("data:image/png;base64,") == 1
+    assert (run / "loss.png").exists()
+
+
+def test_killed_and_resumed_gives_the_same_bits(run: Path, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "sciml", "train", "fno", str(data), "-o", str(output), *FLAGS]
+    # As many threads as this process has: sums are ordered by thread.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (output / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (output / "model.safetensors").exists(), "the run finished before it could be killed"
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "holds an unfinished run" in refused.stderr
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (output, run))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_every_epoch_is_a_place_to_resume(run: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    """Interrupt after each epoch in turn; the optimiser's moments and the schedule go on."""
+    from sciml.training import loop
+
+    save = loop._save_checkpoint
+
+    def save_and_stop(*arguments: object) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_save_checkpoint", save_and_stop)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(SMALL, data, tmp_path / "stopped", resume=True)
+    monkeypatch.undo()
+    train(SMALL, data, tmp_path / "stopped", resume=True)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stopped", run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_global_random_state_is_untouched(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(TrainConfig(modes=2, width=2, epochs=1, seed=9), data, tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_existing_runs_are_kept(run: Path, data: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(OutputExistsError, match=r"holds a finished run: pass --resume .* --overwrite"):
+        train(SMALL, data, run)
+    other = TrainConfig(modes=4, width=8, epochs=4, batch_size=8, lr=2e-2)
+    with pytest.raises(OutputExistsError, match=r"lr was 0.01, now 0.02"):
+        train(other, data, run, resume=True)
+    assert train(SMALL, data, run, resume=True)["test_relative_l2"] > 0
+    assert load_file(run / "model.safetensors").keys()
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_resume_on_other_data_is_refused(run: Path, tmp_path: Path) -> None:
+    other = generate(Darcy(resolution=33), 60, tmp_path / "darcy.h5", seed=1)
+    with pytest.raises(OutputExistsError, match="train_seeds"):
+        train(SMALL, other, run, resume=True)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_path: Path, monkeypatch) -> None:
+    from sciml.training import loop
+
+    monkeypatch.setattr(loop, "one_cycle", lambda step, total, peak: 1e-3 if step < 7 else 1e30)
+    with pytest.raises(ConvergenceError, match=r"in epoch 1, batch \d"):
+        train(SMALL, data, tmp_path / "run")
+    state = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_masked_targets(tmp_path: Path) -> None:
+    stars = generate(PoissonStar(resolution=33), 12, tmp_path / "stars.h5")
+    result = train(TrainConfig(modes=4, width=6, epochs=2), stars, tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    pairs = load_pairs(stars)
+    assert pairs.inputs.shape == (12, 33, 33, 2)
+    assert pairs.mask is not None
+    test = pairs.subset(slice(11, 12))
+    outside = test.mask == 0
+    wild = torch.where(outside, torch.tensor(1e6), predict(model, test.inputs))
+    assert float(relative_l2(wild, test.targets, test.mask)[0]) == pytest.approx(
+        result["test_relative_l2"], rel=1e-5
+    )
+
+
+def test_evaluation_at_several_resolutions(run: Path, data: Path, tmp_path: Path) -> None:
+    rows = evaluate(run, data, output=tmp_path / "evaluation")
+    assert [row["resolution"] for row in rows] == [[33, 33], [17, 17], [9, 9]]
+    assert all(row["samples"] == 6 for row in rows)  # the 54 training samples are left out
+    history = read_json(run / "history.json")
+    assert rows[0]["relative_l2"] == pytest.approx(history[-1]["test_relative_l2"], rel=1e-4)
+    assert rows[1]["relative_l2"] < 2 * rows[0]["relative_l2"]
+    assert read_json(tmp_path / "evaluation" / "evaluation.json") == rows
+    assert "data:image/png" in (tmp_path / "evaluation" / "report.html").read_text()
+    with pytest.raises(OutputExistsError):
+        evaluate(run, data, output=tmp_path / "evaluation")
+
+
+def test_training_samples_are_left_out_at_any_resolution(run: Path, tmp_path: Path) -> None:
+    fine = generate(Darcy(resolution=65), 64, tmp_path / "fine.h5")
+    assert len(held_out_pairs(fine, 1, run)) == 10
+    other = generate(Darcy(resolution=33), 8, tmp_path / "other.h5", seed=3)
+    assert len(held_out_pairs(other, 1, run)) == 8
+    seen = generate(Darcy(resolution=33), 20, tmp_path / "seen.h5")
+    with pytest.raises(ConfigError, match="trained on all of it"):
+        evaluate(run, seen)
+
+
+def test_evaluation_refuses_what_does_not_fit(run: Path, data: Path, tmp_path: Path) -> None:
+    stars = generate(PoissonStar(resolution=33), 2, tmp_path / "stars.h5")
+    with pytest.raises(ConfigError, match="1 input and 1 output channels"):
+        evaluate(run, stars)
+    with pytest.raises(ConfigError, match="too coarse for modes=4"):
+        evaluate(run, data, strides=(8,))
+    with pytest.raises(DatasetFormatError, match="does not exist"):
+        evaluate(tmp_path / "nowhere", data)
+
+
+def test_models_load_safely(run: Path, tmp_path: Path) -> None:
+    model = load_model(run)
+    save_model(model, tmp_path / "copy.safetensors")
+    again = load_model(tmp_path / "copy.safetensors")
+    a = torch.randn(1, 20, 20, 1)
+    assert torch.equal(model(a), again(a))
+    content = (run / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-100])
+    with pytest.raises(DatasetFormatError, match="damaged"):
+        load_model(tmp_path / "cut.safetensors")
+    with pytest.raises(DatasetFormatError, match="is a checkpoint, not a model"):
+        load_model(run / "checkpoint.safetensors")
+    (tmp_path / "new.safetensors").write_bytes(
+        content.replace(b'\\"format_version\\": 1', b'\\"format_version\\": 9')
+    )
+    with pytest.raises(DatasetFormatError, match="format version 9"):
+        load_model(tmp_path / "new.safetensors")
+
+
+def test_schedule() -> None:
+    rates = [one_cycle(step, 100, 2.0) for step in range(101)]
+    assert max(rates) == rates[20] == 2.0
+    assert rates[0] == pytest.approx(0.08)
+    assert rates[100] == pytest.approx(0)
+    assert np.all(np.diff(rates[:21]) > 0)
+    assert np.all(np.diff(rates[20:]) < 0)
+
+
+def test_bad_settings(data: Path, tmp_path: Path) -> None:
+    for name, value in (("epochs", 0), ("lr", 0.0), ("n_train", -1), ("batch_size", 0)):
+        with pytest.raises(ConfigError, match=f"{name}={value}"):
+            TrainConfig(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="need 61 samples, the dataset has 60"):
+        train(TrainConfig(n_train=55, n_test=6), data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="too coarse for modes=30"):
+        train(TrainConfig(modes=30), data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="stride=5"):
+        train(TrainConfig(stride=5), data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="device='gpu'"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU is available"):
+            resolve_device("cuda")
+    assert not (tmp_path / "run").exists()
+    copy = tmp_path / "nan.h5"
+    copy.write_bytes(data.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        file["t0_fields/a"][7, 3, 3] = np.nan
+    with pytest.raises(ConfigError, match=r"field 'a' .* not finite in trajectory 7"):
+        train(SMALL, copy, tmp_path / "run")
