@@ -43,7 +43,7 @@ view:
 	for folder in solvers datasets envs; do ln -s "$(CURDIR)/$$folder" build/view/sciml/$$folder; done
 
 bench: $(STAMP)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,70 @@
+"""Benchmark results: one JSON file each, and RESULTS.md made from all of them."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sciml.files import atomic_path, write_json
+from sciml.provenance import collect
+
+FOLDER = Path(__file__).parent
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Run candidates in turn, after one warm-up each; return the median CPU seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for run in candidates.values():
+        run()
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            started = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - started)
+    return {name: sorted(values)[repeats // 2] for name, values in seconds.items()}
+
+
+def record(name: str, title: str, head: list[str], rows: list[list[object]], note: str = "") -> None:
+    """Print a result, store it, and write RESULTS.md anew."""
+    provenance = collect()
+    result = {
+        "title": title,
+        "head": head,
+        "rows": rows,
+        "note": note,
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": provenance["versions"],
+        "commit": provenance["git_commit"],
+        "created_utc": provenance["created_utc"],
+    }
+    write_json(FOLDER / "results" / f"{name}.json", result)
+    print("\n".join(section(name, result)))
+    pages = ["# Benchmark results", "", "Made by `make bench` from `results/*.json`; do not edit."]
+    for path in sorted((FOLDER / "results").glob("*.json")):
+        pages += ["", *section(path.stem, json.loads(path.read_text()))]
+    with atomic_path(FOLDER / "RESULTS.md") as temporary:
+        temporary.write_text("\n".join(pages) + "\n")
+
+
+def section(name: str, result: dict) -> list[str]:
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    return [
+        f"## {result['title']}",
+        "",
+        "| " + " | ".join(result["head"]) + " |",
+        "|" + "---|" * len(result["head"]),
+        *("| " + " | ".join(map(str, row)) + " |" for row in result["rows"]),
+        "",
+        *([result["note"], ""] if result["note"] else []),
+        f"`python benchmarks/{name}.py`, {result['created_utc'][:10]}, {result['machine']}; {versions}.",
+    ]

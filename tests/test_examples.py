@@ -1,0 +1,52 @@
+"""Every example is short, runs, and gives the number that it should."""
+
+import importlib.util
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_all_examples_are_tested_and_short() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    for path in EXAMPLES.glob("*.py"):
+        assert path.stem in tested, f"{path.name} has no test"
+        assert len(path.read_text().splitlines()) < 30
+
+
+def test_solve_poisson_star() -> None:
+    errors = load("solve_poisson_star").main()
+    assert -np.polyfit(np.log([40, 80, 160, 320]), np.log(errors), 1)[0] > 4
+    assert errors[-1] < 1.3e-12
+    assert Path("star.vtu").exists()
+    assert Path("star.png").exists()
+
+
+def test_generate_darcy() -> None:
+    module = load("generate_darcy")
+    assert module.main() < 1e-9
+    assert module.main() < 1e-9  # a second run finds the file complete
+
+
+def test_train_fno() -> None:
+    fine, coarse = load("train_fno").main()[:2]
+    assert coarse["resolution"] == [22, 22]
+    assert coarse["relative_l2"] < 0.08
+    assert fine["relative_l2"] < 1.3 * coarse["relative_l2"]
