@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from sciml.errors import ConfigError
+
 from .parsing import parse, take_name
 
 __all__ = ["run"]
@@ -45,6 +47,13 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if name is None:
         return
     recipe = recipe_registry[name]
+    clash = {f.name for f in dataclasses.fields(recipe)} & {
+        f.name for f in dataclasses.fields(GenerateOptions)
+    }
+    if clash:
+        raise ConfigError(
+            f"recipe {name!r} has parameters {sorted(clash)}, which are options of 'sciml generate': rename them"
+        )
     both = dataclasses.make_dataclass("GenerateArguments", [("recipe", recipe), ("dataset", GenerateOptions)])
     description = (recipe.__doc__ or "").strip().split("\n")[0]
     example = EXAMPLE if name == "darcy" else f"sciml generate {name} -n 16 -o {name}.h5"

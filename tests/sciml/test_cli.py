@@ -37,6 +37,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    return Poisson(domain, lambda x, y: np.where(x > 0, np.nan, 1.0))\n"
         "from sciml.solvers import Disk, domain_registry\n"
         "domain_registry.register('huge')(lambda: Disk(0.7))\n"
+        "from dataclasses import dataclass\n"
+        "from sciml.datasets import Recipe, recipe_registry\n"
+        "@recipe_registry.register('clash')\n"
+        "@dataclass(frozen=True)\n"
+        "class Clash(Recipe):\n"
+        "    n: int = 1\n"
     )
     return folder
 
@@ -65,6 +71,7 @@ BAD = {
     "no such plugin": ("solve poisson --plugin none.py", "plugin"),
     "broken plugin": ("solve poisson --plugin bad.py", "failed to load: RuntimeError: boom"),
     "recipe parameter": ("generate darcy --resolution 3 -o x.h5", "resolution=3: use at least 5"),
+    "clashing parameter": ("generate clash --plugin nan.py", "parameters ['n'], which are options"),
     "no trajectories": ("generate darcy -n 0 -o x.h5", "n=0"),
     "output exists": ("generate darcy -n 30 --resolution 33 -o darcy.h5", "exists: pass --resume"),
     "resume other data": ("generate darcy -n 31 --resolution 33 -o darcy.h5 --resume", "its n is 30, not 31"),

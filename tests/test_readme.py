@@ -1,0 +1,55 @@
+"""What the README shows works when pasted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sciml.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_solving_in_python(capsys: pytest.CaptureFixture) -> None:
+    exec(compile(BLOCKS[0], "README.md", "exec"), {})
+    assert "linf" in capsys.readouterr().out
+    assert Path("star.vtu").exists()
+
+
+def test_plugin() -> None:
+    block = next(block for block in BLOCKS if block.startswith("# mine.py"))
+    Path("mine.py").write_text(block)
+    commands = re.findall(r"^    (sciml .*--plugin mine.py.*)$", README, flags=re.M)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0
+    assert Path("torsion.h5").exists()
+
+
+def test_commands_and_links_exist() -> None:
+    for command in re.findall(r"^    sciml (\w+)", README, flags=re.M):
+        assert command in COMMANDS
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_figures_come_from_results() -> None:
+    """Errors that the README repeats stand, rounded, in the generated table."""
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    assert "| p = 3 | 320 | 32573 |" in results
+    exact = float(re.search(r"\| p = 3 \| 320 \| 32573 \| \S+ \| (\S+) \|", results)[1])
+    assert f"L2 error {exact:.1e}" in README
+    for line in ("at 43 x 43", "at 85 x 85, same weights"):
+        assert re.search(rf"test relative L2 {line} \| (\S+) \|", results)[1] in README
