@@ -124,6 +124,8 @@ def generate(
     if seed < 0:
         raise ConfigError(f"seed={seed}: it must not be negative")
     path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
     parts = path.with_name(path.name + ".parts")
     plan = {**recipe.config(), "n": n, "seed": seed}
     if path.exists() and not overwrite:

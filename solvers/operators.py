@@ -86,13 +86,14 @@ class EllipticOperator:
         """Apply the operator to a sympy expression in the given coordinates."""
         import sympy
 
-        result = sympy.Float(self.zeroth) * expression if self.zeroth else sympy.Integer(0)
+        def number(value: float) -> sympy.Expr:
+            return sympy.Integer(int(value)) if value == int(value) else sympy.Float(value)
+
+        result = number(self.zeroth) * expression
         for i, x in enumerate(symbols):
-            if self.first[i]:
-                result += self.first[i] * sympy.diff(expression, x)
+            result += number(self.first[i]) * sympy.diff(expression, x)
             for j, y in enumerate(symbols):
-                if self.second[i][j]:
-                    result += self.second[i][j] * sympy.diff(expression, x, y)
+                result += number(self.second[i][j]) * sympy.diff(expression, x, y)
         return result
 
 

@@ -11,6 +11,18 @@ import pytest
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = {"sciml": "sciml", "sciml.solvers": "solvers", "sciml.datasets": "datasets", "sciml.envs": "envs"}
+
+
+@pytest.fixture(scope="session")
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its name as users import it."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join([package, *parts]).removesuffix(".__init__")] = path
+    return found
 
 
 @pytest.fixture

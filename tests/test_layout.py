@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"sciml": "sciml", "sciml.solvers": "solvers", "sciml.datasets": "datasets", "sciml.envs": "envs"}
+FOLDERS = ("sciml", "solvers", "datasets", "envs")
 
 FLOORS = {
     "sciml": 0,
@@ -33,16 +33,6 @@ FLOORS = {
     "sciml.cli": 5,
     "sciml.__main__": 5,
 }
-
-
-def modules() -> dict[str, Path]:
-    found = {}
-    for package, folder in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*.py"):
-            parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            name = ".".join([package, *parts]).removesuffix(".__init__")
-            found[name] = path
-    return found
 
 
 def imports(name: str, path: Path) -> list[str]:
@@ -67,15 +57,15 @@ def floor(name: str) -> int:
     return FLOORS[key]
 
 
-def test_imports_only_go_down() -> None:
-    for name, path in modules().items():
+def test_imports_only_go_down(modules: dict[str, Path]) -> None:
+    for name, path in modules.items():
         for target in imports(name, path):
             if target.split(".")[0] == "sciml" and target != "sciml.__version__":
                 assert floor(target) <= floor(name), f"{name} imports {target} from a higher floor"
 
 
-def test_no_bare_imports_of_the_folders() -> None:
-    for name, path in modules().items():
+def test_no_bare_imports_of_the_folders(modules: dict[str, Path]) -> None:
+    for name, path in modules.items():
         for target in imports(name, path):
             assert target.split(".")[0] not in ("solvers", "datasets", "envs"), f"{name} imports {target}"
 
@@ -96,8 +86,8 @@ def test_import_pulls_in_nothing_heavy(module: str, banned: set[str]) -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_files_are_short() -> None:
-    for path in modules().values():
+def test_files_are_short(modules: dict[str, Path]) -> None:
+    for path in modules.values():
         assert len(path.read_text().splitlines()) <= 500, f"{path} is too long"
 
 
@@ -115,7 +105,7 @@ def test_every_direct_dependency_is_pinned() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build from a copy: setuptools leaves build folders in the tree that it builds from."""
     source = tmp_path_factory.mktemp("source")
-    for name in (*FOLDERS.values(), "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*FOLDERS, "pyproject.toml", "README.md", "LICENSE"):
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -138,12 +128,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_wheel_contains_every_module(wheel: Path) -> None:
+def test_wheel_contains_every_module(wheel: Path, modules: dict[str, Path]) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".py", "py.typed"))}
     tree = {"sciml/py.typed"}
-    for package, folder in FOLDERS.items():
-        for path in (ROOT / folder).rglob("*.py"):
-            tree.add("/".join([*package.split("."), *path.relative_to(ROOT / folder).parts]))
+    for name, path in modules.items():
+        tree.add(name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py"))
     assert packed == tree
 
 

@@ -254,14 +254,11 @@ def subset_search(feasible: np.ndarray, degree: int, start: tuple[int, int] | No
 
     nested = list(itertools.accumulate((members[x] for x in chosen), lambda a, b: a & b))
     order = _near_first(feasible, 1, q[1])
-    slots = [-1] * (degree + 1)
-    for i in range(degree, -1, -1):
-        slots[degree - i] = next(y for y in order if nested[i] >> y & 1 and y not in slots)
-    a = chosen.index(q[0])
-    if q[1] not in slots:
-        slots[degree - a] = q[1]
-    elif (b := slots.index(q[1])) + a > degree:
-        slots[b], slots[degree - a] = slots[degree - a], slots[b]
+    slots: list[int] = []
+    # From the smallest set to the largest. The starting node's row is the nearest, so it is taken as
+    # soon as a set holds it: at a slot of at most n - a, which contains the starting node.
+    for rows in reversed(nested):
+        slots.append(next(y for y in order if rows >> y & 1 and y not in slots))
     lattice = (tuple(x - q[0] for x in chosen), tuple(y - q[1] for y in slots))
     return SearchResult("found", lattice, visited)
 

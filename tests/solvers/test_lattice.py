@@ -1,5 +1,6 @@
 """Facts F1-F4 of poised lattices, and both searches against brute force."""
 
+import functools
 import itertools
 import math
 
@@ -34,15 +35,25 @@ def exact_determinant(points: np.ndarray, degree: int) -> int:
     return int(sympy.Matrix(rows).det())
 
 
+@functools.cache
+def all_lattices(size: int, degree: int, dim: int) -> np.ndarray:
+    """Every triangular lattice in a cube of nodes, as flat indices of its points, shape (lattices, N)."""
+    rows = np.array(list(itertools.permutations(range(size), degree + 1)))
+    indices = multi_indices(degree, dim)
+    flat = np.zeros((len(rows),) * dim + (len(indices),), dtype=int)
+    for d in range(dim):
+        shape = [1] * dim + [len(indices)]
+        shape[d] = len(rows)
+        flat = flat * size + rows[:, indices[:, d]].reshape(shape)
+    return flat.reshape(-1, len(indices))
+
+
 def brute_force(feasible: np.ndarray, degree: int, q: tuple[int, ...]) -> bool:
     """Whether some triangular lattice lies in K and contains q, by trying all of them."""
-    axes = [itertools.permutations(range(size), degree + 1) for size in feasible.shape]
-    indices = multi_indices(degree, feasible.ndim)
-    for lattice in itertools.product(*map(list, axes)):
-        points = [tuple(lattice[d][k[d]] for d in range(feasible.ndim)) for k in indices]
-        if q in points and all(feasible[p] for p in points):
-            return True
-    return False
+    lattices = all_lattices(len(feasible), degree, feasible.ndim)
+    inside = feasible.ravel()[lattices].all(axis=1)
+    contains = (lattices == np.ravel_multi_index(q, feasible.shape)).any(axis=1)
+    return bool((inside & contains).any())
 
 
 @pytest.mark.parametrize(("dim", "degree"), [(1, 3), (2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2)])
