@@ -47,9 +47,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if name is None:
         return
     recipe = recipe_registry[name]
-    clash = {f.name for f in dataclasses.fields(recipe)} & {
-        f.name for f in dataclasses.fields(GenerateOptions)
-    }
+    parameters = {f.name for f in dataclasses.fields(recipe)}  # type: ignore[arg-type]
+    clash = parameters & {f.name for f in dataclasses.fields(GenerateOptions)}
     if clash:
         raise ConfigError(
             f"recipe {name!r} has parameters {sorted(clash)}, which are options of 'sciml generate': rename them"

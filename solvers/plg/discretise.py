@@ -267,7 +267,7 @@ class PLG:
 
 def _look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Entries of a D-dimensional table at indices of shape (..., D)."""
-    return table[tuple(np.moveaxis(index, -1, 0))]
+    return table[tuple(index[..., d] for d in range(index.shape[-1]))]
 
 
 def _scatter(
@@ -327,7 +327,8 @@ def _connected_windows(inside: np.ndarray, index: np.ndarray, radius: int) -> np
     span = np.stack(np.meshgrid(*[np.arange(2 * radius + 1)] * dim, indexing="ij"), axis=-1)
     windows = _look_up(padded, index.reshape(-1, *(1,) * dim, dim) + span)
     reached = np.zeros_like(windows)
-    reached[(slice(None), *(radius,) * dim)] = True
+    centre: tuple = (slice(None), *(radius,) * dim)
+    reached[centre] = True
     count = -1
     while (new_count := int(reached.sum())) != count:
         count = new_count
