@@ -102,8 +102,10 @@ class HDF5Writer:
 
 
 @contextlib.contextmanager
-def atomic_hdf5(path: str | Path) -> Iterator[HDF5Writer]:
+def atomic_hdf5(path: str | Path, folder: Path | None = None) -> Iterator[HDF5Writer]:
     """Write a new HDF5 file; it replaces ``path`` when the block ends without an error.
+
+    Until then it lies in ``folder``, by default that of ``path``.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def atomic_hdf5(path: str | Path) -> Iterator[HDF5Writer]:
     >>> with atomic_hdf5("numbers.h5") as writer:  # doctest: +SKIP
     ...     writer.file["n"] = [1, 2, 3]
     """
-    with atomic_path(path) as temporary, contextlib.closing(_Sink(temporary)) as sink:
+    with atomic_path(path, folder) as temporary, contextlib.closing(_Sink(temporary)) as sink:
         with h5py.File(sink, "w", libver="v110") as file:
             writer = HDF5Writer(file, sink)
             yield writer

@@ -8,6 +8,7 @@ workers and any number of interruptions give the same datasets.
 """
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -15,7 +16,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,14 +27,20 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from sciml.errors import ConfigError, ConvergenceError, OutputExistsError, SciMLError
+from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError, SciMLError
 from sciml.files import read_json, refuse_existing, storage_errors, write_json
+from sciml.provenance import git_commit, package_versions
 from sciml.registry import load_plugin
 
 from .atomic_hdf5 import atomic_hdf5
 from .fields import create_fields, write_provenance, write_trajectories
 from .reader import FieldsDataset
-from .recipe import FieldsLayout, Recipe, Trajectory, trajectory_seeds
+from .recipe import Recipe, Trajectory, trajectory_seeds
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["generate"]
 
@@ -123,46 +130,51 @@ def generate(
             raise ConfigError(f"{name}={value}: it must be at least 1")
     if seed < 0:
         raise ConfigError(f"seed={seed}: it must not be negative")
-    path = Path(path)
+    path, n, seed = Path(path), int(n), int(seed)
     if path.is_dir():
         raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
     parts = path.with_name(path.name + ".parts")
-    plan = {**recipe.config(), "n": n, "seed": seed}
+    config = {**recipe.config(), "n": n, "seed": seed}
+    plan = {
+        "plan_version": PLAN_VERSION,
+        **config,
+        "shard_size": shard_size,
+        "plugins": {Path(p).name: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in plugins},
+        "environment": {**package_versions(), "commit": git_commit()},
+    }
     if path.exists() and not overwrite:
+        if _owned_plan(parts) == plan:
+            # Killed after the file was published, before its shards were removed.
+            shutil.rmtree(parts)
+            return path
         if not resume:
             refuse_existing(path, "pass --resume to keep it if it is complete, --overwrite to replace it")
         with FieldsDataset(path) as existing:
-            if existing.config != plan:
+            if existing.config != config:
                 raise OutputExistsError(
-                    f"output {str(path)!r} holds another dataset ({_difference(existing.config, plan)}): "
+                    f"output {str(path)!r} holds another dataset ({_difference(existing.config, config)}): "
                     "choose another path, or pass --overwrite"
                 )
         return path
 
     bounds = [(start, min(start + shard_size, n)) for start in range(0, n, shard_size)]
-    _prepare(parts, {"plan_version": PLAN_VERSION, **plan, "shard_size": shard_size}, overwrite)
-    blob = pickle.dumps(recipe)
-    tasks = [
-        _ShardTask(
-            blob, tuple(str(Path(p).resolve()) for p in plugins), seed, start, stop, str(_shard(parts, start))
-        )
-        for start, stop in bounds
-        if not _shard(parts, start).exists()
-    ]
-    done = n - sum(task.stop - task.start for task in tasks)
-    with (
-        tqdm(
-            total=n,
-            initial=done,
-            desc=f"generate {path.name}",
-            unit="traj",
-            disable=None if progress else True,
-        ) as bar,
-        contextlib.closing(_run(tasks, executor, workers)) as finished,
-    ):
-        for count in finished:
-            bar.update(count)
-    _merge(recipe.layout(), recipe, plan, parts, bounds, path)
+    _prepare(parts, plan, overwrite)
+    with _locked(parts):
+        blob, files = pickle.dumps(recipe), tuple(str(Path(p).resolve()) for p in plugins)
+        tasks = [
+            _ShardTask(blob, files, seed, start, stop, str(_shard(parts, start)))
+            for start, stop in bounds
+            if not _shard(parts, start).exists()
+        ]
+        done = n - sum(task.stop - task.start for task in tasks)
+        silent = None if progress else True
+        with (
+            tqdm(total=n, initial=done, desc=f"generate {path.name}", unit="traj", disable=silent) as bar,
+            contextlib.closing(_run(tasks, executor, workers)) as finished,
+        ):
+            for count in finished:
+                bar.update(count)
+        _merge(recipe, config, parts, bounds, path)
     shutil.rmtree(parts)
     return path
 
@@ -180,23 +192,83 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     return "of other settings"
 
 
+def _owned_plan(parts: Path) -> dict[str, Any] | None:
+    """Return the plan of a folder of shards, or None if it holds none."""
+    return read_json(parts / "plan.json") if (parts / "plan.json").is_file() else None
+
+
 def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
     """Make the folder of shards, or accept it if it belongs to the same plan."""
-    plan_file = parts / "plan.json"
-    if plan_file.exists():
-        old = read_json(plan_file)
-        if old == plan:
-            return
-        if not overwrite:
-            raise OutputExistsError(
-                f"{str(parts)!r} holds an unfinished generation ({_difference(old, plan)}): "
-                "finish it with its own settings, or pass --overwrite to discard it"
-            )
+    old = _owned_plan(parts)
+    if old == plan:
+        return
+    if old is not None and not overwrite:
+        raise OutputExistsError(
+            f"{str(parts)!r} holds an unfinished generation ({_difference(old, plan)}): "
+            "finish it with its own settings, or pass --overwrite to discard it"
+        )
+    if old is None and parts.exists() and (not parts.is_dir() or any(parts.iterdir())):
+        raise OutputExistsError(
+            f"{str(parts)!r} is needed for unfinished work but holds something else: move it away"
+        )
     if parts.exists():
         shutil.rmtree(parts)
     with storage_errors(parts):
         parts.mkdir(parents=True)
-    write_json(plan_file, plan)
+    write_json(parts / "plan.json", plan)
+
+
+@contextlib.contextmanager
+def _locked(parts: Path) -> Iterator[None]:
+    """Refuse a second process on the same generation; the lock goes with the process, however it ends."""
+    with (parts / "lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputExistsError(
+                    f"another process is generating into {str(parts)!r}: wait for it, or choose another path"
+                ) from error
+        yield
+
+
+class _OneThread:
+    """Limit BLAS to one thread while any shard is computed in this process.
+
+    Sums in another order would change the last bits with the number of workers. The limit belongs to
+    the process, so threads that compute shards share it: the last one out lifts it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limits = threadpool_limits(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Deliver Ctrl-C at the end of the block; processes started inside never receive it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _run(tasks: list[_ShardTask], executor: Executor | None, workers: int) -> Generator[int]:
@@ -211,7 +283,9 @@ def _run(tasks: list[_ShardTask], executor: Executor | None, workers: int) -> Ge
     )
     futures: list[Future[int]] = []
     try:
-        futures = [pool.submit(_compute_shard, task) for task in tasks]
+        # Workers start while tasks are submitted; until they are ready, Ctrl-C would print their tracebacks.
+        with _interrupts_held_back():
+            futures = [pool.submit(_compute_shard, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -251,8 +325,7 @@ def _compute_shard(task: _ShardTask) -> int:
     recipe: Recipe = pickle.loads(task.recipe)
     seeds = trajectory_seeds(task.seed, task.start, task.stop)
     started = time.process_time()
-    # One thread: sums in another order would change the last bits with the number of workers.
-    with threadpool_limits(limits=1):
+    with _one_thread:
         trajectories = recipe.sample_batch([int(seed) for seed in seeds])
     _check(recipe, seeds, trajectories)
     layout = recipe.layout()
@@ -269,40 +342,40 @@ def _compute_shard(task: _ShardTask) -> int:
 
 
 def _check(recipe: Recipe, seeds: np.ndarray, trajectories: list[Trajectory]) -> None:
-    """Refuse trajectories that are not finite or fail a check."""
+    """Refuse trajectories that are not finite as stored, or fail a check."""
+    remedy = "change the recipe's parameters; finished shards are kept"
     for seed, trajectory in zip(seeds, trajectories, strict=True):
-        for name, values in trajectory.fields.items():
-            if not np.isfinite(values).all():
+        for name, values in {**trajectory.fields, **trajectory.scalars}.items():
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(np.asarray(values).astype(np.float32)).all()
+            if not finite:
+                raise ConvergenceError(f"{name!r} of the trajectory with seed {seed} is not finite: {remedy}")
+        if set(trajectory.checks) != set(recipe.check_limits):
+            raise DatasetFormatError(
+                f"the trajectory with seed {seed} has checks {sorted(trajectory.checks)}, "
+                f"the recipe declares limits for {sorted(recipe.check_limits)}: give both"
+            )
+        for name, limit in recipe.check_limits.items():
+            if not trajectory.checks[name] <= limit:
                 raise ConvergenceError(
-                    f"field {name!r} of the trajectory with seed {seed} is not finite: "
-                    "change the recipe's parameters; finished shards are kept"
-                )
-        for name, value in trajectory.checks.items():
-            limit = recipe.check_limits.get(name, np.inf)
-            if not value <= limit:
-                raise ConvergenceError(
-                    f"check {name!r} of the trajectory with seed {seed} is {value:.2e}, above its limit {limit:.2e}: "
-                    "change the recipe's parameters; finished shards are kept"
+                    f"check {name!r} of the trajectory with seed {seed} is {trajectory.checks[name]:.2e}, "
+                    f"above its limit {limit:.2e}: {remedy}"
                 )
 
 
 def _merge(
-    layout: FieldsLayout,
-    recipe: Recipe,
-    plan: dict[str, Any],
-    parts: Path,
-    bounds: list[tuple[int, int]],
-    path: Path,
+    recipe: Recipe, config: dict[str, Any], parts: Path, bounds: list[tuple[int, int]], path: Path
 ) -> None:
-    """Copy all shards into the final file."""
-    checks: dict[str, list[np.ndarray]] = {}
+    """Copy all shards into the final file, which is written among them and then moved."""
+    layout = recipe.layout()
+    checks: dict[str, list[np.ndarray]] = {name: [] for name in recipe.check_limits}
     seeds: list[np.ndarray] = []
     cpu_seconds = 0.0
-    with atomic_hdf5(path) as writer:
+    with atomic_hdf5(path, parts) as writer:
         file = writer.file
-        create_fields(file, layout, plan["n"])
+        create_fields(file, layout, config["n"])
         for start, stop in bounds:
-            with FieldsDataset(_shard(parts, start)) as shard:
+            with _open_shard(_shard(parts, start)) as shard:
                 for spec in layout.fields:
                     # Frame 0 of a steady problem stays unwritten, here as in the shard.
                     last = (-1,) if layout.steady and spec.time_varying else ()
@@ -310,13 +383,23 @@ def _merge(
                     target[(slice(start, stop), *last)] = shard[spec.name][(slice(None), *last)]
                 for name in layout.scalars:
                     file["scalars"][name][start:stop] = shard[name][()]
-                for name, (values, _) in shard.checks.items():
-                    checks.setdefault(name, []).append(values)
+                for name in checks:
+                    checks[name].append(shard.checks[name][0])
                 assert shard.seeds is not None
                 seeds.append(shard.seeds)
                 cpu_seconds += float(shard.provenance["cpu_seconds"])
             writer.check()
         joined = {name: np.concatenate(values) for name, values in checks.items()}
         write_provenance(
-            file, np.concatenate(seeds), plan, joined, recipe.check_limits, recipe.equation, cpu_seconds
+            file, np.concatenate(seeds), config, joined, recipe.check_limits, recipe.equation, cpu_seconds
         )
+
+
+def _open_shard(path: Path) -> FieldsDataset:
+    try:
+        return FieldsDataset(path)
+    except DatasetFormatError as error:
+        path.unlink(missing_ok=True)
+        raise DatasetFormatError(
+            f"{error}; the damaged shard is removed, run the same command again"
+        ) from error

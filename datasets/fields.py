@@ -26,8 +26,8 @@ B trajectories, T frames, D axes. The Well's loader opens the file as it is; wha
     ``cpu_seconds``.
 
 A steady problem has two frames: zero (never written, so it takes no space) and the solution.
-The same recipe, seed and count give the same datasets bit for bit, however they were made; only
-attributes of ``/provenance`` differ.
+The same recipe, seed and count give the same datasets bit for bit, whatever the workers and
+interruptions; only attributes of ``/provenance`` differ.
 """
 
 import json
@@ -36,7 +36,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sciml.errors import DatasetFormatError
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.provenance import collect
 
 from .recipe import FieldsLayout, FieldSpec, Trajectory
@@ -46,6 +46,10 @@ __all__ = ["FORMAT_VERSION", "check_fields", "create_fields", "write_provenance"
 FORMAT_VERSION = 1
 CHUNK_BYTES = 1 << 20
 AXES = ("x", "y", "z")
+RESERVED = {
+    "dataset_name", "format", "format_version", "grid_type", "input_fields", "kind", "mask_field",
+    "n_spatial_dims", "n_trajectories", "simulation_parameters", "steady", "target_fields",
+}  # fmt: skip
 TEXT = h5py.string_dtype()
 
 
@@ -62,6 +66,11 @@ def _flags(target: h5py.Dataset | h5py.Group, **flags: bool) -> None:
 def create_fields(file: h5py.File, layout: FieldsLayout, n: int) -> None:
     """Write the skeleton of a dataset of ``n`` trajectories into an empty file."""
     grid = layout.grid
+    reserved = RESERVED & set(layout.parameters)
+    if reserved:
+        raise ConfigError(
+            f"layout {layout.name!r} has parameters {sorted(reserved)}, which the format uses: rename"
+        )
     file.attrs["format"] = "sciml"
     file.attrs["kind"] = "fields"
     file.attrs["format_version"] = FORMAT_VERSION
@@ -154,6 +163,8 @@ def write_trajectories(
         else:
             dataset[rows] = stacked
     for name in layout.scalars:
+        if any(name not in trajectory.scalars for trajectory in trajectories):
+            raise DatasetFormatError(f"scalar {name!r} is missing: {layout.name!r} declares it")
         file["scalars"][name][rows] = [trajectory.scalars[name] for trajectory in trajectories]
 
 
@@ -248,6 +259,10 @@ def check_fields(file: h5py.File) -> list[str]:
             problems.append(f"boundary_conditions/{name}: bc_type must be PERIODIC, WALL or OPEN")
         if "mask" not in condition:
             problems.append(f"boundary_conditions/{name}: mask is missing")
-    if "provenance" in file and file["provenance/seed"].shape != (n,):
-        problems.append(f"provenance/seed: shape {file['provenance/seed'].shape} where {(n,)} is expected")
+    if file.attrs.get("format") == "sciml":
+        seeds = file.get("provenance/seed")
+        if seeds is None or "provenance/config" not in file:
+            problems.append("provenance: seed or config is missing")
+        elif seeds.shape != (n,):
+            problems.append(f"provenance/seed: shape {seeds.shape} where {(n,)} is expected")
     return problems

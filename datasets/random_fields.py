@@ -5,7 +5,7 @@ On the unit cube, with an orthonormal basis phi_k of Laplace eigenfunctions and 
     u(x) = sigma * sum_(k != 0) (lambda_k + tau^2)^(-alpha/2) xi_k phi_k(x),
 
 so that u ~ N(0, sigma^2 (-Laplace + tau^2)^(-alpha)) with its mean removed. sigma defaults to
-tau^(alpha - d/2), which keeps the variance of order one. These are the conventions of the FNO
+tau^(alpha - d/2). These are the conventions of the FNO
 benchmarks (arXiv 2010.08895); the sum is cut at a fixed number of modes, whatever the grid.
 """
 

@@ -75,9 +75,13 @@ class FieldsDataset:
         self._file = open_hdf5(path)
         try:
             self._read_header()
-        except BaseException:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._file.close()
-            raise
+            if isinstance(error, DatasetFormatError):
+                raise
+            raise DatasetFormatError(
+                f"{str(path)!r} is not a valid dataset of kind 'fields' ({error}): generate it again"
+            ) from error
 
     def _read_header(self) -> None:
         file, attributes = self._file, self._file.attrs
@@ -121,11 +125,12 @@ class FieldsDataset:
         self.inputs = tuple(_text(name) for name in attributes.get("input_fields", ()))
         self.targets = tuple(_text(name) for name in attributes.get("target_fields", ()))
         self.mask = str(attributes.get("mask_field", ""))
-        self.seeds = file["provenance/seed"][()] if "provenance" in file else None
+        ours = attributes.get("format") == "sciml"
+        self.seeds = file["provenance/seed"][()] if ours else None
         self.config: dict[str, Any] = {}
         self.provenance: dict[str, Any] = {}
         self.checks: dict[str, tuple[np.ndarray, float | None]] = {}
-        if "provenance" in file:
+        if ours:
             group = file["provenance"]
             self.config = json.loads(group["config"].asstr()[()])
             self.provenance = dict(group.attrs)
@@ -170,15 +175,21 @@ class FieldsDataset:
             If the stride does not fit.
         """
         for m, periodic in zip(self.resolution, self.periodic, strict=True):
-            if stride < 1 or (m if periodic else m - 1) % stride:
+            if stride < 1 or (m if periodic else m - 1) % stride or m <= stride:
                 raise ConfigError(
                     f"stride={stride} does not fit {m} {'periodic' if periodic else 'bounded'} nodes of "
-                    f"{self.path.name}: it must divide {m if periodic else m - 1}"
+                    f"{self.path.name}: it must divide {m if periodic else m - 1} and leave two nodes"
                 )
         dataset = self[name]
-        select: tuple = (slice(None) if rows is None else rows,)
-        select += (-1,) if self.is_time_varying(name) else ()
-        return dataset[select][(slice(None), *(slice(None, None, stride),) * len(self.axes))]
+        selected: np.ndarray | slice = slice(None) if rows is None else rows
+        last = (-1,) if self.is_time_varying(name) else ()
+        if dataset.attrs["sample_varying"]:
+            values = dataset[(selected, *last)]
+        else:
+            # One field for all trajectories.
+            count = len(np.arange(self.n_trajectories)[selected])
+            values = np.broadcast_to(dataset[last or ()], (count, *dataset.shape[len(last) :]))
+        return values[(slice(None), *(slice(None, None, stride),) * len(self.axes))]
 
     def close(self) -> None:
         """Close the file."""

@@ -117,7 +117,7 @@ class Recipe(ABC):
     equation : str
         What is solved.
     check_limits : dict
-        Largest accepted value of each of a trajectory's checks.
+        Largest accepted value of each of a trajectory's checks; both have the same names.
     """
 
     equation: ClassVar[str] = ""

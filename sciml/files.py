@@ -8,13 +8,22 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
 
-__all__ = ["atomic_path", "fsync", "read_json", "refuse_existing", "storage_errors", "write_json"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "fsync",
+    "read_json",
+    "refuse_existing",
+    "storage_errors",
+    "write_json",
+]
 
 
 def fsync(path: Path) -> None:
@@ -53,11 +62,12 @@ def storage_errors(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to; rename it to ``path`` on success, delete it on failure.
 
-    The temporary file lies in the same folder (a rename across file systems is not atomic) and
-    carries the process id, so that two processes never share one.
+    The temporary file lies in the same folder, or in another one of the same file system (a rename
+    across file systems is not atomic), and carries the process id, so that two processes never
+    share one.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ...     temporary.write_text("all or nothing")
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -81,6 +91,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes ``path`` on success, is deleted on failure.
+
+    With ``overwrite``, files of an existing folder are replaced one by one; others stay.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder exists and ``overwrite`` is not given.
+    StorageError
+        If it cannot be written.
+    """
+    path = Path(path)
+    if not overwrite:
+        refuse_existing(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if path.exists():
+                for file in temporary.iterdir():
+                    os.replace(file, path / file.name)
+            else:
+                os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def refuse_existing(path: str | Path, remedy: str = "pass --overwrite to replace it") -> None:

@@ -121,9 +121,13 @@ def relative_h1(
     Raises
     ------
     ConfigError
-        If the shapes differ.
+        If the shapes differ or an axis has fewer than three nodes.
     """
     _check(prediction, target, mask)
+    if min(target.shape[1:-1]) < 3:
+        raise ConfigError(
+            f"target of shape {tuple(target.shape)}: differences need three nodes along each axis"
+        )
     error = prediction - target
     numerator, denominator = _square_norm(error, mask), _square_norm(target, mask)
     for axis, (h, wrap) in enumerate(zip(spacing, periodic, strict=True), start=1):

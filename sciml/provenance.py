@@ -13,7 +13,7 @@ from typing import Any
 
 from ._version import __version__
 
-__all__ = ["collect", "jsonable", "package_versions"]
+__all__ = ["collect", "git_commit", "jsonable", "package_versions"]
 
 PACKAGES = ("numpy", "scipy", "h5py", "torch")
 
@@ -66,7 +66,7 @@ def collect() -> dict[str, Any]:
 
 
 def jsonable(value: Any) -> Any:
-    """Turn dataclasses, tuples and paths into what JSON can hold.
+    """Turn dataclasses, tuples, NumPy values and paths into what JSON can hold.
 
     Examples
     --------
@@ -81,4 +81,6 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if type(value).__module__ == "numpy":
+        return value.tolist()
     return value

@@ -28,6 +28,12 @@ def unknown_name(kind: str, name: str, known: list[str]) -> ConfigError:
     return ConfigError(f"unknown {kind} {name!r}: {hint}known: {', '.join(sorted(known)) or 'none'}")
 
 
+def _origin(entry: object) -> tuple[str | None, str | None]:
+    """File and qualified name: the same for a script's class when a spawned worker imports it again."""
+    module = sys.modules.get(getattr(entry, "__module__", ""))
+    return getattr(module, "__file__", None), getattr(entry, "__qualname__", None)
+
+
 class Registry(Generic[T]):
     """Mapping from names to factories, filled by a decorator.
 
@@ -56,9 +62,7 @@ class Registry(Generic[T]):
 
         def decorate(entry: T) -> T:
             old = self._entries.get(name)
-            # Spawned workers import a script again under another module name; only a different
-            # object of the same name is a clash.
-            if old is not None and getattr(old, "__qualname__", None) != getattr(entry, "__qualname__", None):
+            if old is not None and _origin(old) != _origin(entry):
                 raise ConfigError(f"{self.kind} {name!r} is already registered; choose another name")
             self._entries[name] = entry
             return entry

@@ -3,7 +3,7 @@
 A domain is known in two ways: a function ``phi`` that is negative inside, positive outside (not a
 distance in general), and the arcs that make up its boundary, which give closest points and normals
 to round-off. Set operations combine the first by min and max and trim the second against each
-other; their operands must overlap or be separated, not merely touch.
+other.
 """
 
 import itertools
@@ -74,6 +74,10 @@ class Domain(ABC):
         lengths = [arc.length_table()[1][-1] for arc in self._arcs]
         parameters = [arc.equispaced(sum(lengths) / 8192) for arc in self._arcs]
         points = np.concatenate([a.curve.point(t) for a, t in zip(self._arcs, parameters, strict=True)])
+        if np.abs(self.phi(points)).max() > 1e-7 * np.ptp(points, axis=0).max():
+            raise GeometryError(
+                f"the boundary of {self} cannot be resolved: it has features below 1/1000 of its size"
+            )
         piece = np.repeat(np.arange(len(parameters)), [len(t) for t in parameters])
         steps = np.array([np.diff(t).max() for t in parameters])
         return cKDTree(points), piece, np.concatenate(parameters), steps
@@ -102,13 +106,23 @@ class Domain(ABC):
         Nearest of a dense boundary sample, then Newton on the parameter of its arc.
         """
         tree, sample_piece, parameters, steps = self._samples
-        nearest = tree.query(points)[1]
-        piece, feet, normals = sample_piece[nearest], np.empty_like(points), np.empty_like(points)
-        for index, arc in enumerate(self._arcs):
-            mine = piece == index
-            if mine.any():
+        # Arcs share their corners: the nearest sample may be the end of the wrong one.
+        candidates = tree.query(points, k=3)[1].T
+        best = np.full(len(points), np.inf)
+        feet, normals = np.empty_like(points), np.empty_like(points)
+        piece = np.zeros(len(points), dtype=int)
+        for nearest in candidates:
+            for index, arc in enumerate(self._arcs):
+                mine = np.flatnonzero(sample_piece[nearest] == index)
+                if len(mine) == 0:
+                    continue
                 t = arc.closest(points[mine], parameters[nearest[mine]], 1.5 * steps[index])
-                feet[mine], normals[mine] = arc.curve.point(t), arc.normal(t)
+                foot = arc.curve.point(t)
+                distance = np.linalg.norm(points[mine] - foot, axis=1)
+                closer = distance < best[mine]
+                update = mine[closer]
+                best[update], feet[update], piece[update] = distance[closer], foot[closer], index
+                normals[update] = arc.normal(t[closer])
         return BoundaryPoints(feet, normals, piece)
 
 
@@ -158,6 +172,10 @@ class Star(Domain):
             raise ConfigError(
                 f"star amplitude={self.amplitude}, petals={self.petals}, phase={self.phase}: "
                 "give one of each per mode"
+            )
+        if not all(k == int(k) and k >= 1 for k in _per_mode(self.petals)):
+            raise ConfigError(
+                f"star petals={self.petals}: give positive integers, or the curve does not close"
             )
         total = sum(abs(a) for a in _per_mode(self.amplitude))
         if not 0 <= total < self.radius:
@@ -239,29 +257,28 @@ class Box(Domain):
         return tuple(Arc(Segment(a, b), 0.0, 1.0) for a, b in itertools.pairwise(corners))
 
 
-def _trim(arc: Arc, keep: Callable[[np.ndarray], np.ndarray], outward: int) -> list[Arc]:
-    """Return the parts of an arc on which ``keep`` is positive; their ends are found by bisection."""
+def _pieces(arc: Arc, other: Domain, outward: int) -> list[Arc]:
+    """Cut an arc where it crosses another domain's boundary; the cuts are found by bisection."""
     t = np.linspace(arc.start, arc.stop, 2049)
-    sign = keep(arc.curve.point(t)) > 0
-    flips = np.flatnonzero(sign[1:] != sign[:-1])
-    if len(flips) == 0:
-        return [Arc(arc.curve, arc.start, arc.stop, arc.closed, arc.outward * outward)] if sign.all() else []
-    low, high, start_sign = t[flips], t[flips + 1], sign[flips]
+    outside = other.phi(arc.curve.point(t)) > 0
+    flips = np.flatnonzero(outside[1:] != outside[:-1])
+    low, high, before = t[flips], t[flips + 1], outside[flips]
     for _ in range(60):
         middle = 0.5 * (low + high)
-        same = (keep(arc.curve.point(middle)) > 0) == start_sign
+        same = (other.phi(arc.curve.point(middle)) > 0) == before
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     cuts = 0.5 * (low + high)
+    if len(cuts) == 0:
+        return [Arc(arc.curve, arc.start, arc.stop, arc.closed, arc.outward * outward)]
     if arc.closed:
         cuts = np.append(cuts, cuts[0] + (arc.stop - arc.start))
     else:
         cuts = np.concatenate([[arc.start], cuts, [arc.stop]])
-    middle = 0.5 * (cuts[:-1] + cuts[1:])
-    kept = keep(arc.curve.point(middle)) > 0
+    shortest = 1e-12 * (arc.stop - arc.start)
     return [
         Arc(arc.curve, a, b, False, arc.outward * outward)
-        for a, b, inside in zip(cuts[:-1], cuts[1:], kept, strict=True)
-        if inside
+        for a, b in itertools.pairwise(cuts)
+        if b - a > shortest
     ]
 
 
@@ -272,19 +289,21 @@ class SetOperation(Domain):
     left: Domain
     right: Domain
 
-    def _trimmed(self, left_side: int, right_side: int, right_outward: int) -> tuple[Arc, ...]:
-        """Keep left arcs where left_side * phi_right > 0, and right arcs likewise."""
-        arcs = [
-            piece
-            for arc in self.left.arcs()
-            for piece in _trim(arc, lambda x: left_side * self.right.phi(x), 1)
-        ]
-        arcs += [
-            piece
-            for arc in self.right.arcs()
-            for piece in _trim(arc, lambda x: right_side * self.left.phi(x), right_outward)
-        ]
-        return tuple(arcs)
+    def _combine(self, right_outward: int) -> tuple[Arc, ...]:
+        """Return the pieces of both boundaries across which the combination changes from in to out.
+
+        Where both boundaries coincide, the left one stands for both.
+        """
+        kept = []
+        sides = ((self.left, self.right, 1), (self.right, self.left, right_outward))
+        for mine, other, outward in sides:
+            for arc in (piece for whole in mine.arcs() for piece in _pieces(whole, other, outward)):
+                middle = np.array([0.5 * (arc.start + arc.stop)])
+                x, step = arc.curve.point(middle), 1e-7 * arc.normal(middle)
+                coincident = mine is self.right and abs(other.phi(x)[0]) < 1e-12
+                if self.phi(x - step)[0] < 0 < self.phi(x + step)[0] and not coincident:
+                    kept.append(arc)
+        return tuple(kept)
 
 
 class Union(SetOperation):
@@ -296,7 +315,7 @@ class Union(SetOperation):
 
     def arcs(self) -> tuple[Arc, ...]:
         """Return each boundary outside the other domain."""
-        return self._trimmed(1, 1, 1)
+        return self._combine(1)
 
 
 class Intersection(SetOperation):
@@ -308,7 +327,7 @@ class Intersection(SetOperation):
 
     def arcs(self) -> tuple[Arc, ...]:
         """Return each boundary inside the other domain."""
-        return self._trimmed(-1, -1, 1)
+        return self._combine(1)
 
 
 class Difference(SetOperation):
@@ -320,4 +339,4 @@ class Difference(SetOperation):
 
     def arcs(self) -> tuple[Arc, ...]:
         """Return the first boundary outside the second domain, and the second inside the first."""
-        return self._trimmed(1, -1, -1)
+        return self._combine(-1)

@@ -103,7 +103,7 @@ class FivePoint:
         ConvergenceError
             If the tolerance is not reached.
         """
-        f = source[1:-1, 1:-1]
+        f = np.asarray(source, dtype=float)[1:-1, 1:-1]
 
         def precondition(r: np.ndarray) -> np.ndarray:
             return dstn(self._inverse_eigenvalues * dstn(r, type=1, norm="ortho"), type=1, norm="ortho")

@@ -25,7 +25,7 @@ class Expression:
     Raises
     ------
     ConfigError
-        If the expression holds other symbols.
+        If the expression cannot be read or holds other symbols.
 
     Examples
     --------
@@ -40,7 +40,14 @@ class Expression:
 
         self.symbols = tuple(symbols)
         names = {symbol.name: symbol for symbol in self.symbols}
-        self.expression = sympy.sympify(expression, locals=names)
+        try:
+            parsed = sympy.sympify(expression, locals=names)
+        except (sympy.SympifyError, TypeError, SyntaxError) as error:
+            raise ConfigError(
+                f"expression {str(expression)!r} cannot be read: use sympy's notation"
+            ) from error
+        # A user's own Symbol("x") differs from ours in its assumptions only.
+        self.expression = parsed.subs({s: names[s.name] for s in parsed.free_symbols if s.name in names})
         strangers = self.expression.free_symbols - set(self.symbols)
         if strangers:
             raise ConfigError(
@@ -84,6 +91,8 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
     """
     raw = function(*points.T) if callable(function) else function
     try:
+        if np.iscomplexobj(raw):
+            raise TypeError("complex values")
         values = np.broadcast_to(np.asarray(raw, dtype=float), points.shape[:1]).copy()
     except (TypeError, ValueError) as error:
         raise ConfigError(

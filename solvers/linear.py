@@ -86,13 +86,14 @@ def conjugate_gradient(
     ConvergenceError
         If the tolerance is not reached; the message ends with the last residuals.
     """
-    x, r = np.zeros_like(rhs), rhs.copy()
+    r = np.array(rhs, dtype=float)
+    x = np.zeros_like(r)
     target = float(np.linalg.norm(rhs))
     history = [1.0]
     if target == 0:
         return x, [0.0]
     z = precondition(r)
-    p, rz = z, float(np.vdot(r, z))
+    p, rz = z.copy(), float(np.vdot(r, z))
     for _ in range(max_iterations):
         ap = apply(p)
         alpha = rz / float(np.vdot(p, ap))
@@ -107,5 +108,5 @@ def conjugate_gradient(
     tail = ", ".join(f"{value:.1e}" for value in history[-3:])
     raise ConvergenceError(
         f"conjugate gradients: no convergence to {tolerance:.0e} in {max_iterations} iterations (residuals {tail}); "
-        "raise max_iterations or check that the coefficient is positive"
+        "check that the coefficient is positive and its contrast moderate"
     )

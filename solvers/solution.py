@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Solution"]
 
-EXPORT_FORMATS = (".vtu", ".vtk", ".xdmf")
+EXPORT_FORMATS = (".vtu", ".vtk")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Solution:
         Parameters
         ----------
         path : path
-            Ending in .vtu, .vtk or .xdmf; written through meshio.
+            Ending in .vtu or .vtk; written through meshio.
 
         Raises
         ------

@@ -71,4 +71,4 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         plugins=plugins,
         progress=not options.quiet,
     )
-    print(f"wrote {path} ({options.n} trajectories); look at it with: sciml inspect {path}")
+    print(f"{path} holds {options.n} trajectories; look at it with: sciml inspect {path}")

@@ -56,10 +56,10 @@ def run(arguments: list[str], plugins: list[str]) -> None:
                 rows.append([name, f"{values.max():.2e}", limit or "", "pass" if passed else "FAIL"])
             print_table(["check", "largest", "limit", ""], rows)
         if data.provenance:
-            print(f"\nequation: {data.provenance['equation']}")
+            print(f"\nequation: {data.provenance.get('equation', 'not given')}")
             print(f"config: {json.dumps(data.config)}")
             for key in ("created_utc", "command", "git_commit", "versions"):
-                print(f"{key}: {data.provenance[key]}")
+                print(f"{key}: {data.provenance.get(key, 'unknown')}")
         else:
             print("\nno /provenance: not made by sciml")
     if failed:

@@ -301,12 +301,31 @@ def _inside(domain: Domain, grid: CartesianGrid) -> np.ndarray:
             f"domain from {np.round(lower, 4).tolist()} to {np.round(upper, 4).tolist()} leaves the grid's box "
             f"from {list(grid.lower)} to {list(grid.upper)}: enlarge the box or shrink the domain"
         )
-    inside = domain.phi(grid.nodes()) < -INSIDE_TOLERANCE * min(grid.spacing)
+    h = np.asarray(grid.spacing)
+    nodes = grid.nodes()
+    phi = domain.phi(nodes) / _slope(domain, float(h.min())).mean()
+    inside = phi < -INSIDE_TOLERANCE * h.min()
+    # Where operands of a union merely touch, phi vanishes inside: no direction leads out from there.
+    doubtful = np.argwhere(np.abs(phi) <= INSIDE_TOLERANCE * h.min())
+    if len(doubtful):
+        directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [1, -1], [-1, 1], [-1, -1]])
+        around = domain.phi(_look_up(nodes, doubtful)[:, None, :] + 1e-3 * h * directions)
+        seam = (around <= 0).all(axis=1) & (around < 0).any(axis=1)
+        inside[tuple(doubtful[seam].T)] = True
     if not inside.any():
         raise GeometryError(
             f"no node of the grid with cells={grid.cells} lies inside the domain: use more cells"
         )
     return inside
+
+
+def _slope(domain: Domain, h: float) -> np.ndarray:
+    """Normal derivative of phi at boundary points of spacing h: what turns phi into a distance."""
+    boundary = domain.boundary(h)
+    step = 1e-3 * h * boundary.normals
+    slope = (domain.phi(boundary.points + step) - domain.phi(boundary.points - step)) / (2e-3 * h)
+    # At a corner one side may be the other operand's.
+    return np.maximum(slope, 0.1 * np.median(slope))
 
 
 def _too_thin(position: np.ndarray, degree: int, grid: CartesianGrid) -> StencilError:
@@ -356,7 +375,8 @@ def _boundary_rows(domain: Domain, grid: CartesianGrid, irregular: np.ndarray) -
     # A point across a gap of the domain carries data of another piece of the solution.
     fractions = np.array([1, 2, 3, 4, 5]) / 6
     sight = x[:, None, None, :] + fractions[:, None] * (samples[nearest] - x[:, None, :])[:, :, None, :]
-    blocked = (domain.phi(sight) > VISIBILITY_TOLERANCE * h.min()).any(axis=-1)
+    slope = _slope(domain, float(h.min()))[nearest]
+    blocked = (domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[..., None]).any(axis=-1)
     valid &= ~blocked
     points = np.concatenate([feet[:, None, :], samples[nearest]], axis=1)
     column = np.concatenate([np.arange(len(x))[:, None], len(x) + nearest], axis=1)

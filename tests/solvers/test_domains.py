@@ -17,6 +17,10 @@ DOMAINS = {
     "lens": Disk(0.35, (-0.15, 0.0)) & Disk(0.35, (0.15, 0.0)),
     "hole": Box() - Disk(0.2),
     "bite": Box() - Disk(0.3, (0.4, 0.4)),
+    "touching": Box((-0.4, -0.4), (0.0, 0.4)) | Box((0.0, -0.3), (0.4, 0.3)),
+    "L": Box() - Box((0.0, 0.0), (0.4, 0.4)),
+    "shared side": Box((-0.4, -0.4), (0.1, 0.4)) | Box((-0.1, -0.4), (0.4, 0.2)),
+    "beside": Box((-0.4, -0.4), (0.0, 0.4)) - Box((0.0, -0.4), (0.4, 0.4)),
     "nested": (Box() - Disk(0.15)) | Disk(0.2, (0.4, 0.0)),
 }
 
@@ -77,6 +81,19 @@ def test_set_operations_agree_with_membership(x: float, y: float, radius: float)
     assert ((a | b).contains(points) == (in_a | in_b)).all()
     assert ((a & b).contains(points) == (in_a & in_b)).all()
     assert ((a - b).contains(points) == (in_a & ~in_b)).all()
+    for domain in (a | b, a & b, a - b):
+        arcs = domain.arcs()
+        for arc in arcs:
+            middle = np.array([0.5 * (arc.start + arc.stop)])
+            point, step = arc.curve.point(middle), 1e-7 * arc.normal(middle)
+            assert domain.contains(point - step).all()
+            assert not domain.contains(point + step).any()
+        # Closed loops: as many ends as starts, pairwise at the same corners.
+        ends = np.array(
+            [arc.curve.point(np.array(t)) for arc in arcs if not arc.closed for t in (arc.start, arc.stop)]
+        )
+        for end in ends:
+            assert (np.linalg.norm(ends - end, axis=1) < 1e-9).sum() % 2 == 0
 
 
 def test_boundary_length_of_a_lens() -> None:
@@ -100,6 +117,11 @@ def test_bad_shapes() -> None:
         Box((0.0, 0.0), (0.0, 1.0))
     with pytest.raises(GeometryError, match="do not overlap"):
         _ = (Disk(0.1, (-0.3, 0.0)) & Disk(0.1, (0.3, 0.0))).bounds
+    with pytest.raises(ConfigError, match=r"petals=2.5"):
+        Star(petals=2.5)  # type: ignore[arg-type]
+    angle = np.pi / 2048  # between two of the points at which arcs are examined for crossings
+    with pytest.raises(GeometryError, match="cannot be resolved"):
+        _ = (Disk(0.4) - Disk(5e-4, (0.4 * np.cos(angle), 0.4 * np.sin(angle)))).bounds
     with pytest.raises(ConfigError, match="one value per axis"):
         CartesianGrid((0.0,), (1.0, 1.0), (4,))
     with pytest.raises(ConfigError, match="empty"):

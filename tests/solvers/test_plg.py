@@ -194,6 +194,38 @@ def test_nodes_across_a_gap_are_refused() -> None:
     assert solve(problem, CartesianGrid.uniform(n)).errors()["linf"] < 1e-6
 
 
+class Scaled(Domain):
+    """The same region with another function that is negative inside."""
+
+    def __init__(self, domain: Domain, scale: float) -> None:
+        self.domain, self.scale = domain, scale
+
+    def phi(self, points: np.ndarray) -> np.ndarray:
+        return self.scale * self.domain.phi(points)
+
+    def arcs(self) -> tuple:
+        return self.domain.arcs()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.05, 20.0])
+def test_phi_need_not_be_a_distance(scale: float) -> None:
+    slit = Box((-0.4, -0.0125), (0.4, 0.0125))
+
+    def exact(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(y > 0, np.exp(x) * np.sin(y), 5 + x**2 - y**2)
+
+    problem = Poisson(Scaled(Disk(0.4) - slit, scale), 0.0, Dirichlet(exact), exact)
+    assert solve(problem, CartesianGrid.uniform(60)).errors()["linf"] < 1e-6
+
+
+def test_operands_that_touch_leave_no_seam() -> None:
+    halves = Box((-0.4, -0.4), (0.0, 0.4)) | Box((0.0, -0.4), (0.4, 0.4))
+    whole = Box((-0.4, -0.4), (0.4, 0.4))
+    solutions = [solve(manufactured(polynomial(4), d), CartesianGrid.uniform(40)) for d in (halves, whole)]
+    assert solutions[0].info["unknowns"] == solutions[1].info["unknowns"]
+    assert solutions[0].errors()["linf"] < 1e-11
+
+
 def test_thin_domain_is_refused_with_a_remedy() -> None:
     sliver = Disk(0.4) & Disk(0.4, (0.78, 0.0))
     with pytest.raises(StencilError, match=r"thinner than the stencil .* use about 80 cells"):
@@ -202,10 +234,29 @@ def test_thin_domain_is_refused_with_a_remedy() -> None:
 
 def test_fallbacks_are_counted() -> None:
     """A channel four nodes wide holds no lattice of degree 4; its boundary data make up the rank."""
-    channel = Box((-0.4, -0.05), (0.4, 0.06))
+    channel = Box((-0.4, -0.045), (0.4, 0.06))
     solution = solve(manufactured(polynomial(4), channel), CartesianGrid.uniform(40), PLG())
     assert solution.info["least_squares_fallbacks"] > 0
     assert solution.errors()["linf"] < 1e-11
+
+
+def test_manufactured_takes_any_symbols_of_the_right_name() -> None:
+    import sympy
+
+    problem = manufactured(sympy.exp(sympy.Symbol("x")) * sympy.Symbol("y", positive=True), Disk())
+    assert problem.exact(np.array([0.0]), np.array([2.0])) == pytest.approx([2.0])
+
+
+def test_conjugate_gradients_without_preconditioner() -> None:
+    from sciml.solvers.linear import conjugate_gradient
+
+    matrix = np.diag(np.arange(1.0, 11.0)) + 0.1
+    rhs = np.arange(10)
+    x, history = conjugate_gradient(lambda v: matrix @ v, rhs, lambda r: r, 1e-12)
+    assert matrix @ x == pytest.approx(rhs, abs=1e-9)
+    assert len(history) <= 12  # at most as many iterations as distinct eigenvalues
+    with pytest.raises(ConvergenceError, match="no convergence"):
+        conjugate_gradient(lambda v: matrix @ v, rhs, lambda r: r, 1e-12, max_iterations=3)
 
 
 def test_bad_input() -> None:
@@ -226,6 +277,10 @@ def test_bad_input() -> None:
         EllipticOperator(((1.0, 0.0), (0.0, -1.0)))
     with pytest.raises(ConfigError, match="contains t"):
         manufactured("x*t", Disk())
+    with pytest.raises(ConfigError, match="cannot be read"):
+        manufactured("x +* y", Disk())
+    with pytest.raises(ConfigError, match="source returned ndarray"):
+        solve(Poisson(Disk(), lambda x, y: x + 1j), grid)
     with pytest.raises(ConfigError, match="bounded grid"):
         solve(Poisson(Disk(), 1.0), CartesianGrid.uniform(40, periodic=True))
     with pytest.raises(ConfigError, match="3D operator on a 2D domain"):
