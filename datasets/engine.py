@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError, SciMLError
 from sciml.files import read_json, refuse_existing, storage_errors, write_json
-from sciml.provenance import git_commit, package_versions
+from sciml.provenance import first_difference, git_commit, package_versions
 from sciml.registry import load_plugin
 
 from .atomic_hdf5 import atomic_hdf5
@@ -152,7 +152,7 @@ def generate(
         with FieldsDataset(path) as existing:
             if existing.config != config:
                 raise OutputExistsError(
-                    f"output {str(path)!r} holds another dataset ({_difference(existing.config, config)}): "
+                    f"output {str(path)!r} holds another dataset ({first_difference(existing.config, config)}): "
                     "choose another path, or pass --overwrite"
                 )
         return path
@@ -183,15 +183,6 @@ def _shard(parts: Path, start: int) -> Path:
     return parts / f"shard-{start:08d}.h5"
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Describe the first setting in which two plans differ."""
-    flat_old, flat_new = ({**plan, **plan.get("parameters", {})} for plan in (old, new))
-    for key in flat_new:
-        if key != "parameters" and flat_old.get(key) != flat_new[key]:
-            return f"its {key} is {flat_old.get(key)!r}, not {flat_new[key]!r}"
-    return "of other settings"
-
-
 def _owned_plan(parts: Path) -> dict[str, Any] | None:
     """Return the plan of a folder of shards, or None if it holds none."""
     return read_json(parts / "plan.json") if (parts / "plan.json").is_file() else None
@@ -204,7 +195,7 @@ def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
         return
     if old is not None and not overwrite:
         raise OutputExistsError(
-            f"{str(parts)!r} holds an unfinished generation ({_difference(old, plan)}): "
+            f"{str(parts)!r} holds an unfinished generation ({first_difference(old, plan)}): "
             "finish it with its own settings, or pass --overwrite to discard it"
         )
     if old is None and parts.exists() and (not parts.is_dir() or any(parts.iterdir())):

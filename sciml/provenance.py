@@ -13,7 +13,7 @@ from typing import Any
 
 from ._version import __version__
 
-__all__ = ["collect", "git_commit", "jsonable", "package_versions"]
+__all__ = ["collect", "first_difference", "git_commit", "jsonable", "package_versions"]
 
 PACKAGES = ("numpy", "scipy", "h5py", "torch")
 
@@ -63,6 +63,24 @@ def collect() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Describe the first setting in which two configurations differ, for a message.
+
+    Examples
+    --------
+    >>> first_difference({"n": 3, "recipe": {"high": 12}}, {"n": 3, "recipe": {"high": 10}})
+    'high was 12, now 10'
+    """
+    for key, value in new.items():
+        known = old.get(key)
+        if known == value:
+            continue
+        if isinstance(known, dict) and isinstance(value, dict):
+            return first_difference(known, value)
+        return f"{key} differ" if isinstance(value, list) else f"{key} was {known!r}, now {value!r}"
+    return "settings of another version"
 
 
 def jsonable(value: Any) -> Any:

@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
     except KeyboardInterrupt:
         return _fail(
-            "interrupted: finished work is kept, run the same command again (train: with --resume)", 130
+            "interrupted: run the same command again (train: with --resume); generate, train and demo go on",
+            130,
         )
     return 0
 

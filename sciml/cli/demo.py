@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from sciml.files import refuse_existing
+from sciml.errors import OutputExistsError
+from sciml.files import refuse_existing, write_json
 
 from .parsing import parse, print_table
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 EXAMPLE = "sciml demo -o runs/demo"
+MARKER = "demo.json"
 GRIDS = (40, 80, 160, 320)
 SAMPLES, STARS, EPOCHS = 1100, 16, 12
 
@@ -45,9 +47,16 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         DemoArguments, "sciml demo", arguments, "Solve, generate, train, evaluate, report.", EXAMPLE
     )
     output = Path(options.output)
+    marker = output / MARKER
+    if output.exists() and not marker.exists():
+        raise OutputExistsError(
+            f"output {str(output)!r} holds other things than a demo: choose another folder"
+        )
     if options.overwrite:
         shutil.rmtree(output, ignore_errors=True)
-    refuse_existing(output)
+    if (output / "report.html").exists():
+        refuse_existing(output)
+    write_json(marker, {"demo": "unfinished parts are taken up when it is run again"})
 
     from sciml.report import Report
 
@@ -123,7 +132,7 @@ def _generate(report: "Report", output: Path) -> None:
     rows: list[list[object]] = []
     figure, axes = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained")
     for line, (name, (recipe, n)) in zip(axes, recipes.items(), strict=True):
-        path = generate(recipe, n, output / f"{name}.h5", workers=2)
+        path = generate(recipe, n, output / f"{name}.h5", workers=2, resume=True)
         with open_dataset(path) as data:
             residuals, limit = data.checks["relative_residual"]
             assert data.seeds is not None
@@ -161,8 +170,9 @@ def _train(report: "Report", output: Path) -> None:
 
     print(f"3/3 train: an FNO at 43 x 43, {EPOCHS} epochs; evaluate at 85 x 85 too")
     config = TrainConfig(stride=2, epochs=EPOCHS, n_train=1000, n_test=100)
-    result: dict[str, Any] = train(config, output / "darcy.h5", output / "fno")
-    rows = evaluate(output / "fno", output / "darcy.h5", output=output / "fno" / "evaluation")
+    result: dict[str, Any] = train(config, output / "darcy.h5", output / "fno", resume=True)
+    evaluation = output / "fno" / "evaluation-darcy"
+    rows = evaluate(output / "fno", output / "darcy.h5", output=evaluation, overwrite=True)
     head, cells = evaluation_table(rows)
     print_table(head, cells)
     report.section("3. Train and evaluate")

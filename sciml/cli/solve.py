@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sciml.errors import ConfigError
-from sciml.files import refuse_existing
+from sciml.files import atomic_folder, refuse_existing
 
 from .parsing import parse, print_table, take_name
 
@@ -72,15 +72,15 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     ]
     if solution.problem.exact is not None:
         rows += [[f"error, {norm}", f"{value:.3e}"] for norm, value in solution.errors().items()]
-    output.mkdir(parents=True, exist_ok=True)
-    save(solution, output / "solution.h5", overwrite=True)
-    solution.export(output / "solution.vtu")
-    report = Report(f"{name} on {options.domain}", output)
-    report.text(description)
-    report.table(["quantity", "value"], rows)
-    figure, ax = plt.subplots(figsize=(6, 5), layout="constrained")
-    solution.plot(ax)
-    report.figure(figure, "solution", "The solution up to the curved boundary.")
-    page = report.save()
+    with atomic_folder(output, options.overwrite) as folder:
+        save(solution, folder / "solution.h5")
+        solution.export(folder / "solution.vtu")
+        report = Report(f"{name} on {options.domain}", folder)
+        report.text(description)
+        report.table(["quantity", "value"], rows)
+        figure, ax = plt.subplots(figsize=(6, 5), layout="constrained")
+        solution.plot(ax)
+        report.figure(figure, "solution", "The solution up to the curved boundary.")
+        report.save()
     print_table(["quantity", "value"], rows)
-    print(f"\nwrote {page}, solution.png, solution.vtu and solution.h5")
+    print(f"\nwrote {output / 'report.html'}, solution.png, solution.vtu and solution.h5")

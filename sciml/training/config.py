@@ -51,6 +51,8 @@ class TrainConfig:
         for name in ("n_train", "n_test", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must not be negative")
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed={self.seed}: it must be below 2**63")
         if not self.lr > 0:
             raise ConfigError(f"lr={self.lr}: it must be positive")
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,8 @@ class Pairs:
         Input and target fields.
     seeds : ndarray of int64 or None
         Of the trajectories.
-    recipe : str
-        What made them.
+    config : dict
+        Recipe and parameters of what made them.
     """
 
     inputs: Tensor
@@ -41,7 +42,7 @@ class Pairs:
     periodic: tuple[bool, ...]
     names: tuple[tuple[str, ...], tuple[str, ...]]
     seeds: np.ndarray | None
-    recipe: str
+    config: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -63,7 +64,7 @@ class Pairs:
             self.periodic,
             self.names,
             seeds,
-            self.recipe,
+            self.config,
         )
 
 
@@ -113,5 +114,5 @@ def load_pairs(path: str | Path, stride: int = 1) -> Pairs:
             data.periodic,
             (data.inputs, data.targets),
             data.seeds,
-            str(data.config.get("recipe", data.name)),
+            data.config,
         )

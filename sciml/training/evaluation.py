@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciml.errors import ConfigError
-from sciml.files import refuse_existing, write_json
+from sciml.files import atomic_folder, refuse_existing, write_json
 from sciml.metrics import relative_h1, relative_l2
 from sciml.operators import FNO
 
@@ -29,11 +29,17 @@ def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
     Raises
     ------
     ConfigError
-        If nothing is left.
+        If nothing is left, or the dataset's fields are not those of the run.
     """
     pairs = load_pairs(data, stride)
-    trained = load_tensors(Path(run) / "model.safetensors", "model")[1].get("data", {})
-    if pairs.seeds is None or trained.get("recipe") != pairs.recipe:
+    trained = load_tensors(Path(run) / "model.safetensors", "model")[1]["data"]
+    for role, names in zip(("inputs", "targets"), pairs.names, strict=True):
+        if list(names) != trained[role]:
+            raise ConfigError(
+                f"dataset {str(data)!r} has {role} {', '.join(names)}, the run {', '.join(trained[role])}: "
+                "evaluate on the same fields"
+            )
+    if pairs.seeds is None or trained["config"].get("recipe") != pairs.config.get("recipe"):
         return pairs
     rows = np.flatnonzero(~np.isin(pairs.seeds, trained["train_seeds"] or []))
     if len(rows) == 0:
@@ -99,13 +105,10 @@ def evaluate(
             if strides or stride == 1:
                 raise
             break
-        if (
-            pairs.inputs.shape[-1] != model.config.in_channels
-            or pairs.targets.shape[-1] != model.config.out_channels
-        ):
+        if pairs.periodic != model.config.periodic:
             raise ConfigError(
-                f"dataset {str(data)!r} maps {pairs.names[0]} to {pairs.names[1]}: the model has "
-                f"{model.config.in_channels} input and {model.config.out_channels} output channels"
+                f"dataset {str(data)!r} has periodic axes {pairs.periodic}, the model {model.config.periodic}: "
+                "evaluate on the same kind of grid"
             )
         if not strides and stride > 1 and not _fits(model, pairs.resolution):
             break
@@ -123,9 +126,11 @@ def evaluate(
             }
         )
     if output is not None:
-        write_json(Path(output) / "evaluation.json", rows)
-        samples = plot_samples(run, data, rows[0]["stride"])
-        report_evaluation(Path(output), Path(run).name, Path(data).name, rows, samples)
+        finest = min(rows, key=lambda row: row["stride"])
+        figure = plot_samples(run, data, finest["stride"])
+        with atomic_folder(output, overwrite) as folder:
+            write_json(folder / "evaluation.json", rows)
+            report_evaluation(folder, Path(run).name, Path(data).name, rows, figure)
     return rows
 
 
@@ -138,25 +143,26 @@ def plot_samples(run: str | Path, data: str | Path, stride: int = 1) -> "Figure"
     errors = relative_l2(prediction, pairs.targets, pairs.mask).numpy()
     order = np.argsort(errors)
     chosen = [("median", order[len(order) // 2]), ("worst", order[-1])]
+    dim = len(pairs.resolution)
+    # Of a volume, the middle slice.
+    middle = (slice(None), slice(None), pairs.resolution[-1] // 2) if dim == 3 else ()
     figure, axes = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained")
     for line, (label, row) in zip(axes, chosen, strict=True):
         inside = None if pairs.mask is None else pairs.mask[row, ..., 0].numpy() > 0
         target, guess = pairs.targets[row, ..., 0].numpy(), prediction[row, ..., 0].numpy()
-        panels = [
-            (pairs.names[0][0], pairs.inputs[row, ..., 0].numpy()),
-            (f"{pairs.names[1][0]}, target", target),
-            (f"prediction ({label}, {errors[row]:.2%})", guess),
-            ("error", guess - target),
+        span = {"vmin": float(target.min()), "vmax": float(target.max())}
+        panels: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+            (f"input {pairs.names[0][0]}", pairs.inputs[row, ..., 0].numpy(), {}),
+            (f"target {pairs.names[1][0]}", target, span),
+            (f"prediction ({label}, {errors[row]:.2%})", guess, span),
+            ("error", guess - target, {"cmap": "RdBu_r"}),
         ]
-        low, high = float(target.min()), float(target.max())
-        for ax, (title, values) in zip(line, panels, strict=True):
-            shown = values if inside is None else np.where(inside, values, np.nan)
-            limits = (
-                {"vmin": low, "vmax": high} if title.startswith((pairs.names[1][0], "prediction")) else {}
-            )
-            image = ax.imshow(
-                shown.T, origin="lower", cmap="RdBu_r" if title == "error" else "viridis", **limits
-            )
-            figure.colorbar(image, ax=ax, shrink=0.8)
-            ax.set(title=title, xticks=[], yticks=[])
+        for ax, (title, values, options) in zip(line, panels, strict=True):
+            shown = (values if inside is None else np.where(inside, values, np.nan))[middle]
+            if dim == 1:
+                ax.plot(shown)
+            else:
+                figure.colorbar(ax.imshow(shown.T, origin="lower", **options), ax=ax, shrink=0.8)
+                ax.set(xticks=[], yticks=[])
+            ax.set_title(title)
     return figure

@@ -21,7 +21,7 @@ from sciml.errors import ConfigError, ConvergenceError, OutputExistsError
 from sciml.files import read_json, write_json
 from sciml.metrics import relative_l2
 from sciml.operators import FNO, FNOConfig
-from sciml.provenance import collect, jsonable
+from sciml.provenance import collect, first_difference, jsonable
 
 from .config import TrainConfig
 from .data import Pairs, load_pairs
@@ -31,6 +31,17 @@ from .weights import load_tensors, parameter_count, save_model, save_tensors
 __all__ = ["one_cycle", "predict", "resolve_device", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
+# What a run and its evaluations leave, most telling first.
+STALE = (
+    "model.safetensors",
+    CHECKPOINT,
+    "history.json",
+    "report.html",
+    "loss.png",
+    "evaluation-*/evaluation.json",
+    "evaluation-*/report.html",
+    "evaluation-*/samples.png",
+)
 
 
 def one_cycle(step: int, total: int, peak: float) -> float:
@@ -61,8 +72,12 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device={name!r}: choose auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name!r}: no GPU is available here, choose cpu or auto")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device={name!r}: choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={name!r}: {torch.cuda.device_count()} GPUs are available here, choose cpu or auto"
+        )
     return device
 
 
@@ -125,7 +140,14 @@ def train(
     pairs = load_pairs(data, config.stride)
     train_rows, test_rows = config.split(len(pairs))
     fit, held_out = pairs.subset(train_rows), pairs.subset(test_rows)
-    with torch.random.fork_rng(devices=[]):
+    for part, rows in (("training", fit), ("test", held_out)):
+        empty = torch.nonzero(_norms(rows) == 0)
+        if len(empty):
+            raise ConfigError(
+                f"the target of {part} sample {int(empty[0])} of {str(data)!r} is zero everywhere: its relative "
+                "error is undefined, generate the data again without it"
+            )
+    with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = _build(config, fit)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -134,9 +156,12 @@ def train(
         "model": jsonable(model.config),
         "data": {
             "file": Path(data).name,
-            "recipe": fit.recipe,
+            "config": pairs.config,
+            "inputs": list(pairs.names[0]),
+            "targets": list(pairs.names[1]),
             "resolution": list(fit.resolution),
-            "train_seeds": None if fit.seeds is None else [int(seed) for seed in fit.seeds],
+            "train_seeds": jsonable(fit.seeds),
+            "test_seeds": jsonable(held_out.seeds),
         },
     }
     history = _open_run(output, resolved, model, optimiser, resume, overwrite)
@@ -155,6 +180,11 @@ def train(
             started = time.perf_counter()
             record = _epoch(config, model, optimiser, fit, epoch, bar)
             record["test_relative_l2"] = _test(model, held_out)
+            if not math.isfinite(record["test_relative_l2"]):
+                raise ConvergenceError(
+                    f"the test error became {record['test_relative_l2']} after epoch {epoch}: lower lr={config.lr}; "
+                    "the checkpoint before this epoch is kept"
+                )
             record["seconds"] = time.perf_counter() - started
             history.append(record)
             bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
@@ -226,6 +256,11 @@ def _epoch(
     return {"epoch": epoch, "train_loss": summed / len(fit), "lr": lr}
 
 
+def _norms(pairs: Pairs) -> Tensor:
+    weight = 1 if pairs.mask is None else pairs.mask
+    return (pairs.targets * weight).flatten(1).norm(dim=1)
+
+
 def _test(model: nn.Module, held_out: Pairs) -> float:
     model.eval()
     prediction = predict(model, held_out.inputs)
@@ -241,40 +276,33 @@ def _open_run(
     overwrite: bool,
 ) -> list[dict[str, float]]:
     """Start a run folder, or load the state of the run that it holds; return the epochs done."""
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: choose one")
     checkpoint, config_file = output / CHECKPOINT, output / "config.json"
-    if output.exists() and not (resume or overwrite) and any(output.iterdir()):
-        state = (
-            "a finished run"
-            if (output / "model.safetensors").exists()
-            else "an unfinished run or other files"
-        )
+    if output.exists() and not output.is_dir():
+        raise OutputExistsError(f"output {str(output)!r} is a file: name a folder")
+    taken = output.exists() and any(output.iterdir())
+    if taken and not config_file.exists():
+        raise OutputExistsError(f"output {str(output)!r} holds other files than a run: choose another folder")
+    if taken and not (resume or overwrite):
+        state = "a finished run" if (output / "model.safetensors").exists() else "an unfinished run"
         raise OutputExistsError(
             f"output {str(output)!r} holds {state}: pass --resume to go on, --overwrite to start again, "
             "or choose another path"
         )
-    if resume and config_file.exists():
+    if taken and resume:
         recorded = {key: value for key, value in read_json(config_file).items() if key != "provenance"}
         if recorded != resolved:
             raise OutputExistsError(
-                f"output {str(output)!r} holds a run of other settings ({_first_difference(recorded, resolved)}): "
+                f"output {str(output)!r} holds a run of other settings ({first_difference(recorded, resolved)}): "
                 "resume it with its own, or choose another path"
             )
-        if checkpoint.exists():
-            return _load_checkpoint(checkpoint, model, optimiser)
-        return []
-    if overwrite:
-        for stale in (output / "model.safetensors", checkpoint, output / "history.json"):
-            stale.unlink(missing_ok=True)
+        return _load_checkpoint(checkpoint, model, optimiser) if checkpoint.exists() else []
+    for pattern in STALE:
+        for file in output.glob(pattern):
+            file.unlink()
     write_json(config_file, {**resolved, "provenance": collect()})
     return []
-
-
-def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    for section, values in new.items():
-        for key, value in values.items():
-            if (known := old.get(section, {}).get(key)) != value:
-                return f"{section}.{key}" if key == "train_seeds" else f"{key} was {known!r}, now {value!r}"
-    return "unknown settings"
 
 
 def _save_checkpoint(

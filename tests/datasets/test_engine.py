@@ -1,8 +1,10 @@
 """The generation engine: kills, workers, full disks, bad trajectories."""
 
+import fcntl
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from sciml.datasets import (
     FieldsLayout,
@@ -25,7 +28,7 @@ from sciml.datasets import (
     trajectory_seeds,
 )
 from sciml.datasets.recipes import Darcy, PoissonStar
-from sciml.errors import ConfigError, ConvergenceError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError, StorageError
 from sciml.solvers import CartesianGrid
 
 RECIPE = Darcy(resolution=65)
@@ -222,9 +225,9 @@ def test_existing_output_and_other_plans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match=r"--resume .* --overwrite"):
         generate(small, 3, path)
     generate(small, 3, path, resume=True)
-    with pytest.raises(OutputExistsError, match=r"its n is 3, not 4"):
+    with pytest.raises(OutputExistsError, match=r"n was 3, now 4"):
         generate(small, 4, path, resume=True)
-    with pytest.raises(OutputExistsError, match="its resolution is 17, not 18"):
+    with pytest.raises(OutputExistsError, match="resolution was 17, now 18"):
         generate(Darcy(resolution=18), 3, path, resume=True)
     assert path.read_bytes() == old
     generate(small, 4, path, overwrite=True)
@@ -235,6 +238,56 @@ def test_existing_output_and_other_plans_are_refused(tmp_path: Path) -> None:
         generate(Darcy(resolution=19), 8, tmp_path / "other.h5")
     generate(Darcy(resolution=19), 8, tmp_path / "other.h5", overwrite=True)
     assert not parts.exists()
+
+
+def test_killed_after_publication_before_the_shards_are_removed(tmp_path: Path) -> None:
+    path, parts = tmp_path / "d.h5", tmp_path / "d.h5.parts"
+    recipe = Darcy(resolution=17)
+    generate_and_stop(recipe, 8, path)
+    left_over = tmp_path / "left-over"
+    shutil.copytree(parts, left_over)
+    generate(recipe, 8, path, shard_size=2)
+    old = path.read_bytes()
+    shutil.copytree(left_over, parts)
+    generate(recipe, 8, path, shard_size=2)  # the same command simply finishes
+    assert not parts.exists()
+    assert path.read_bytes() == old
+
+
+def test_damaged_shard_is_made_again(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "d.h5", Darcy(resolution=17)
+    generate_and_stop(recipe, 8, path)
+    shard = next((tmp_path / "d.h5.parts").glob("shard-*.h5"))
+    shard.write_bytes(shard.read_bytes()[:3000])
+    with pytest.raises(DatasetFormatError, match="run the same command again"):
+        generate(recipe, 8, path, shard_size=2)
+    generate(recipe, 8, path, shard_size=2)
+    assert datasets(path) == datasets(generate(recipe, 8, tmp_path / "e.h5"))
+
+
+def test_foreign_folders_and_a_second_process_are_refused(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "d.h5", Darcy(resolution=17)
+    precious = tmp_path / "d.h5.parts" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="move it away"):
+            generate(recipe, 2, path, overwrite=overwrite)
+    assert precious.exists()
+    with pytest.raises(ConfigError, match="is a folder"):
+        generate(recipe, 2, tmp_path)
+    generate_and_stop(recipe, 8, tmp_path / "f.h5")
+    with (tmp_path / "f.h5.parts" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(OutputExistsError, match="another process"):
+            generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
+
+
+def test_thread_limits_are_restored(tmp_path: Path) -> None:
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    with ThreadPoolExecutor(3) as executor:
+        generate(Darcy(resolution=17), 24, tmp_path / "d.h5", shard_size=2, executor=executor)
+    assert [pool["num_threads"] for pool in threadpool_info()] == before
 
 
 def generate_and_stop(recipe: Recipe, n: int, path: Path) -> None:
@@ -254,22 +307,26 @@ class Faulty(Recipe):
 
     check_limits = {"residual": 1.0}  # noqa: RUF012
 
-    broken: bool = False
+    broken: str = ""
     residual: float = 0.0
 
     def layout(self) -> FieldsLayout:
-        return FieldsLayout("faulty", CartesianGrid.uniform(4), (FieldSpec("u", ""),))
+        return FieldsLayout("faulty", CartesianGrid.uniform(4), (FieldSpec("u", ""),), scalars=("s",))
 
     def sample(self, seed: int) -> Trajectory:
-        return Trajectory(
-            {"u": np.full((5, 5), np.nan if self.broken else 0.0)}, {}, {"residual": self.residual}
-        )
+        value = {"nan": np.nan, "overflow": 1e39}.get(self.broken, 0.0)
+        scalars = {"s": np.inf if self.broken == "scalar" else 0.0}
+        checks = {} if self.broken == "unchecked" else {"residual": self.residual}
+        return Trajectory({"u": np.full((5, 5), value)}, scalars, checks)
 
 
 def test_bad_trajectories_are_never_stored(tmp_path: Path) -> None:
     seed = int(trajectory_seeds(0, 0, 1)[0])
-    with pytest.raises(ConvergenceError, match=f"seed {seed} is not finite"):
-        generate(Faulty(broken=True), 2, tmp_path / "nan.h5")
+    for broken in ("nan", "overflow", "scalar"):
+        with pytest.raises(ConvergenceError, match=f"seed {seed} is not finite"):
+            generate(Faulty(broken=broken), 2, tmp_path / f"{broken}.h5")
+    with pytest.raises(DatasetFormatError, match=r"has checks \[\], the recipe declares"):
+        generate(Faulty(broken="unchecked"), 2, tmp_path / "unchecked.h5")
     for residual in (2.0, 1.0 + 1e-12):
         with pytest.raises(ConvergenceError, match=f"check 'residual' .* seed {seed}"):
             generate(Faulty(residual=residual), 2, tmp_path / f"check{residual}.h5")
@@ -315,6 +372,13 @@ def test_plugin_recipe_with_worker_processes(sciml, tmp_path: Path) -> None:
     with open_dataset(tmp_path / "c.h5") as data:
         assert (data["u"][:, 1] == 2.5).all()
         assert data.config["recipe"] == "constant"
+    (tmp_path / "c.h5").unlink()
+    parts = tmp_path / "c.h5.parts"
+    parts.mkdir()
+    (parts / "plan.json").write_text('{"plugins": {"mine.py": "another content"}}')
+    run = sciml("generate", "constant", *options, "--plugin", "mine.py")
+    assert run.returncode == 1
+    assert "unfinished generation" in run.stderr
     run = sciml("generate", "constant", "-o", "d.h5")
     assert run.returncode == 1
     assert "unknown recipe 'constant'" in run.stderr

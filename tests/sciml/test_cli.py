@@ -74,7 +74,7 @@ BAD = {
     "clashing parameter": ("generate clash --plugin nan.py", "parameters ['n'], which are options"),
     "no trajectories": ("generate darcy -n 0 -o x.h5", "n=0"),
     "output exists": ("generate darcy -n 30 --resolution 33 -o darcy.h5", "exists: pass --resume"),
-    "resume other data": ("generate darcy -n 31 --resolution 33 -o darcy.h5 --resume", "its n is 30, not 31"),
+    "resume other data": ("generate darcy -n 31 --resolution 33 -o darcy.h5 --resume", "n was 30, now 31"),
     "output folder not writable": ("generate darcy -n 2 -o /proc/none/x.h5", "cannot write"),
     "inspect missing": ("inspect none.h5", "does not exist"),
     "inspect truncated": ("inspect cut.h5", "truncated"),
@@ -86,7 +86,10 @@ BAD = {
     "run of other settings": ("train fno darcy.h5 -o runs/darcy --lr 1 --resume", "run of other settings"),
     "evaluate no run": ("evaluate runs/none darcy.h5", "does not exist"),
     "evaluate newer": ("evaluate runs/darcy new.h5", "upgrade"),
-    "demo exists": ("demo -o runs/darcy", "exists"),
+    "not a demo": ("demo -o runs/darcy --overwrite", "holds other things than a demo"),
+    "generate into a folder": ("generate darcy -n 2 -o runs", "is a folder"),
+    "train into a file": ("train fno darcy.h5 -o text.h5", "is a file"),
+    "train among other files": ("train fno darcy.h5 -o . --overwrite", "holds other files than a run"),
 }
 
 

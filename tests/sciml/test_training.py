@@ -119,8 +119,11 @@ def test_existing_runs_are_kept(run: Path, data: Path) -> None:
 
 def test_resume_on_other_data_is_refused(run: Path, tmp_path: Path) -> None:
     other = generate(Darcy(resolution=33), 60, tmp_path / "darcy.h5", seed=1)
-    with pytest.raises(OutputExistsError, match="train_seeds"):
+    with pytest.raises(OutputExistsError, match="seed was 0, now 1"):
         train(SMALL, other, run, resume=True)
+    altered = generate(Darcy(resolution=33, high=10.0), 60, tmp_path / "altered" / "darcy.h5")
+    with pytest.raises(OutputExistsError, match=r"high was 12.0, now 10.0"):
+        train(SMALL, altered, run, resume=True)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -173,7 +176,7 @@ def test_training_samples_are_left_out_at_any_resolution(run: Path, tmp_path: Pa
 
 def test_evaluation_refuses_what_does_not_fit(run: Path, data: Path, tmp_path: Path) -> None:
     stars = generate(PoissonStar(resolution=33), 2, tmp_path / "stars.h5")
-    with pytest.raises(ConfigError, match="1 input and 1 output channels"):
+    with pytest.raises(ConfigError, match="has inputs f, mask, the run a"):
         evaluate(run, stars)
     with pytest.raises(ConfigError, match="too coarse for modes=4"):
         evaluate(run, data, strides=(8,))
@@ -221,8 +224,12 @@ def test_bad_settings(data: Path, tmp_path: Path) -> None:
         train(TrainConfig(stride=5), data, tmp_path / "run")
     with pytest.raises(ConfigError, match="device='gpu'"):
         resolve_device("gpu")
+    with pytest.raises(ConfigError, match="device='meta'"):
+        resolve_device("meta")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        train(SMALL, data, tmp_path / "run", resume=True, overwrite=True)
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no GPU is available"):
+        with pytest.raises(ConfigError, match="0 GPUs are available"):
             resolve_device("cuda")
     assert not (tmp_path / "run").exists()
     copy = tmp_path / "nan.h5"
