@@ -28,7 +28,7 @@ test: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 test-slow: $(STAMP)
-	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) view
 	$(BIN)/ruff check .
