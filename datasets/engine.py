@@ -130,7 +130,8 @@ def generate(
             raise ConfigError(f"{name}={value}: it must be at least 1")
     if seed < 0:
         raise ConfigError(f"seed={seed}: it must not be negative")
-    path, n, seed = Path(path), int(n), int(seed)
+    # A link stays one: the file that it names is written.
+    path, n, seed = Path(os.path.realpath(path)), int(n), int(seed)
     if path.is_dir():
         raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
     parts = path.with_name(path.name + ".parts")

@@ -59,10 +59,10 @@ class GaussianRandomField:
     def __post_init__(self) -> None:
         if self.boundary not in ("neumann", "periodic"):
             raise ConfigError(f"random field boundary={self.boundary!r}: choose 'neumann' or 'periodic'")
-        if not (self.alpha > 0 and self.tau > 0 and self.modes >= 2 and self.dim in (1, 2, 3)):
+        if not (0 < self.alpha <= 50 and 0 < self.tau <= 1e6 and self.modes >= 2 and self.dim in (1, 2, 3)):
             raise ConfigError(
                 f"random field alpha={self.alpha}, tau={self.tau}, modes={self.modes}, dim={self.dim}: "
-                "alpha and tau must be positive, modes at least 2, dim 1 to 3"
+                "alpha must be positive and at most 50, tau at most 1e6, modes at least 2, dim 1 to 3"
             )
 
     @property

@@ -5,8 +5,8 @@ from sciml.datasets.recipes import Darcy
 
 
 def main() -> float:
-    generate(Darcy(resolution=43), 100, "darcy.h5", workers=2, resume=True)
-    with open_dataset("darcy.h5") as data:
+    generate(Darcy(resolution=43), 100, "darcy100.h5", workers=2, resume=True)
+    with open_dataset("darcy100.h5") as data:
         coefficient, pressure = data["a"][0], data["u"][0, -1]
         residuals, limit = data.checks["relative_residual"]
         print(data, f"\nresolution {data.resolution}, seed of the first sample {data.seeds[0]}")

@@ -93,8 +93,32 @@ def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def refuse_folder(path: str | Path, marker: str, overwrite: bool) -> None:
+    """Refuse an output folder that must not be written to.
+
+    An empty one is accepted; with ``overwrite`` also one that holds ``marker``, the file by which
+    results of the same kind are known.
+
+    Raises
+    ------
+    OutputExistsError
+        Otherwise.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"output {str(path)!r} is a file: give a folder")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if overwrite and not (path / marker).exists():
+        raise OutputExistsError(
+            f"output {str(path)!r} holds other things (no {marker}): choose another folder"
+        )
+    if not overwrite:
+        refuse_existing(path)
+
+
 @contextlib.contextmanager
-def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes ``path`` on success, is deleted on failure.
 
     With ``overwrite``, files of an existing folder are replaced one by one; others stay.
@@ -102,28 +126,27 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     OutputExistsError
-        If the folder exists and ``overwrite`` is not given.
+        As `refuse_folder`.
     StorageError
         If it cannot be written.
     """
     path = Path(path)
-    if not overwrite:
-        refuse_existing(path)
+    refuse_folder(path, marker, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            if path.exists():
-                for file in temporary.iterdir():
-                    os.replace(file, path / file.name)
-            else:
-                os.rename(temporary, path)
+            path.mkdir(exist_ok=True)
+            for file in temporary.iterdir():
+                os.replace(file, path / file.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_existing(path: str | Path, remedy: str = "pass --overwrite to replace it") -> None:
+def refuse_existing(
+    path: str | Path, remedy: str = "pass --overwrite (overwrite=True) to replace it"
+) -> None:
     """Raise `OutputExistsError` if ``path`` exists."""
     if Path(path).exists():
         raise OutputExistsError(f"output {str(path)!r} exists: {remedy}, or choose another path")

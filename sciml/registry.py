@@ -99,7 +99,7 @@ def load_plugin(path: str | Path) -> None:
     """
     path = Path(path).resolve()
     if not path.is_file():
-        raise ConfigError(f"plugin {str(path)!r} does not exist: give the path of a Python file")
+        raise ConfigError(f"plugin {str(path)!r} is not a file: give the path of a Python file")
     name = f"sciml_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return

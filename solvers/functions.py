@@ -18,7 +18,8 @@ class Expression:
     Parameters
     ----------
     expression : sympy.Expr or str
-        In the symbols ``x``, ``y`` and, in 3D, ``z``.
+        In the symbols ``x``, ``y`` and, in 3D, ``z``. Text is evaluated by sympy, which can run any
+        code: never pass text that you do not trust.
     symbols : tuple of sympy.Symbol
         The coordinates, in axis order.
 
@@ -42,7 +43,9 @@ class Expression:
         names = {symbol.name: symbol for symbol in self.symbols}
         try:
             parsed = sympy.sympify(expression, locals=names)
-        except (sympy.SympifyError, TypeError, SyntaxError) as error:
+            if not isinstance(parsed, sympy.Expr):
+                raise TypeError(f"it is a {type(parsed).__name__}")
+        except (sympy.SympifyError, AttributeError, TypeError, SyntaxError) as error:
             raise ConfigError(
                 f"expression {str(expression)!r} cannot be read: use sympy's notation"
             ) from error

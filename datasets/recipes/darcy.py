@@ -55,8 +55,8 @@ class Darcy(Recipe):
             raise ConfigError(f"darcy resolution={self.resolution}: use at least 5 nodes per axis")
         if self.refine < 1:
             raise ConfigError(f"darcy refine={self.refine}: use at least 1")
-        if not (self.high > 0 and self.low > 0):
-            raise ConfigError(f"darcy high={self.high}, low={self.low}: coefficients must be positive")
+        if not (0 < self.high < np.inf and 0 < self.low < np.inf):
+            raise ConfigError(f"darcy high={self.high}, low={self.low}: both must be positive and finite")
         self._field()
 
     def _field(self) -> GaussianRandomField:

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         _dispatch(arguments)
     except SciMLError as error:
         return _fail(str(error), 1)
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}): use a smaller grid, fewer modes or a narrower model", 1)
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
     except KeyboardInterrupt:

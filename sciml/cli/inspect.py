@@ -55,6 +55,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
                 failed += [] if passed else [name]
                 rows.append([name, f"{values.max():.2e}", limit or "", "pass" if passed else "FAIL"])
             print_table(["check", "largest", "limit", ""], rows)
+        else:
+            print("\nno checks stored")
         if data.provenance:
             print(f"\nequation: {data.provenance.get('equation', 'not given')}")
             print(f"config: {json.dumps(data.config)}")

@@ -60,10 +60,12 @@ def take_name(arguments: list[str], kind: str, known: Iterable[str], usage: str,
     """
     names = sorted(known)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(f"usage: {usage}\n\n{kind}s: {', '.join(names)}\n\nexample:\n  {example}")
+        command = " ".join(usage.split()[:2])
+        print(f"usage: {usage}\n\n{kind}s: {', '.join(names)}\n")
+        print(f"  {command} {names[0]} --help lists the options.\n\nexample:\n  {example}")
         return None
     if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"name a {kind} first ({', '.join(names)}): {usage}")
+        raise ConfigError(f"name the {kind} first ({', '.join(names)}): {usage}")
     if arguments[0] not in names:
         raise unknown_name(kind, arguments[0], names)
     return arguments[0]

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import tyro
 
 from sciml.errors import ConfigError
-from sciml.files import atomic_folder, refuse_existing
+from sciml.files import atomic_folder, refuse_folder
 
 from .parsing import parse, print_table, take_name
 
 __all__ = ["run"]
 
+MARKER = "solution.h5"
 EXAMPLE = "sciml solve poisson --domain star --n 160 --order 4"
 
 
@@ -44,13 +45,14 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if name is None:
         return
     description = (problem_registry[name].__doc__ or "").split("\n")[0]
-    options = parse(SolveArguments, f"sciml solve {name}", arguments[1:], description, EXAMPLE)
+    options = parse(
+        SolveArguments, f"sciml solve {name}", arguments[1:], description, EXAMPLE.replace("poisson", name)
+    )
     domain = domain_registry[options.domain]()
     if options.n < 1:
         raise ConfigError(f"n={options.n}: it must be at least 1")
     output = Path(options.output or f"runs/{name}-{options.domain}-n{options.n}-o{options.order}")
-    if not options.overwrite:
-        refuse_existing(output)
+    refuse_folder(output, MARKER, options.overwrite)
 
     import matplotlib.pyplot as plt
 
@@ -72,8 +74,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     ]
     if solution.problem.exact is not None:
         rows += [[f"error, {norm}", f"{value:.3e}"] for norm, value in solution.errors().items()]
-    with atomic_folder(output, options.overwrite) as folder:
-        save(solution, folder / "solution.h5")
+    with atomic_folder(output, MARKER, options.overwrite) as folder:
+        save(solution, folder / MARKER)
         solution.export(folder / "solution.vtu")
         report = Report(f"{name} on {options.domain}", folder)
         report.text(description)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from sciml.errors import ConfigError
 from sciml.training.config import TrainConfig
 
 from .parsing import parse, take_name
@@ -49,6 +50,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     description = "Train a Fourier neural operator on a dataset."
     parsed: Any = parse(TrainArguments, f"sciml train {name}", arguments[1:], description, EXAMPLE)
     files: TrainFiles = parsed.files
+    if not files.output:
+        raise ConfigError(f"output={files.output!r}: name a folder")
 
     from sciml.training import train
 

@@ -1,5 +1,6 @@
 """What defines a training run."""
 
+import math
 from dataclasses import dataclass
 
 from sciml.errors import ConfigError
@@ -49,12 +50,12 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
         for name in ("n_train", "n_test", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: it must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)}: it must be finite and not negative")
         if self.seed >= 2**63:
             raise ConfigError(f"seed={self.seed}: it must be below 2**63")
-        if not self.lr > 0:
-            raise ConfigError(f"lr={self.lr}: it must be positive")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr={self.lr}: it must be positive and finite")
 
     def split(self, n: int) -> tuple[slice, slice]:
         """Return which of ``n`` samples train and which test."""

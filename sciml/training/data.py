@@ -105,10 +105,12 @@ def load_pairs(path: str | Path, stride: int = 1) -> Pairs:
                 arrays.append(torch.from_numpy(values.reshape(*space, -1)))
             return torch.cat(arrays, dim=-1).float()
 
+        inputs, targets = stack(data.inputs), stack(data.targets)
+        # Reading has checked that the stride leaves two nodes on every axis.
         spacing = tuple(float(x[stride] - x[0]) for x in data.axes.values())
         return Pairs(
-            stack(data.inputs),
-            stack(data.targets),
+            inputs,
+            targets,
             stack((data.mask,)) if data.mask else None,
             spacing,
             data.periodic,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciml.errors import ConfigError
-from sciml.files import atomic_folder, refuse_existing, write_json
+from sciml.files import atomic_folder, refuse_folder, write_json
 from sciml.metrics import relative_h1, relative_l2
 from sciml.operators import FNO
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["evaluate", "held_out_pairs", "plot_samples"]
+
+
+MARKER = "evaluation.json"
 
 
 def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
@@ -94,8 +97,8 @@ def evaluate(
     OutputExistsError
         If ``output`` exists.
     """
-    if output is not None and not overwrite:
-        refuse_existing(output)
+    if output is not None:
+        refuse_folder(output, MARKER, overwrite)
     model = load_model(run).to(resolve_device(device))
     rows: list[dict[str, Any]] = []
     for stride in strides or (1, 2, 4, 8, 16):
@@ -128,8 +131,8 @@ def evaluate(
     if output is not None:
         finest = min(rows, key=lambda row: row["stride"])
         figure = plot_samples(run, data, finest["stride"])
-        with atomic_folder(output, overwrite) as folder:
-            write_json(folder / "evaluation.json", rows)
+        with atomic_folder(output, MARKER, overwrite) as folder:
+            write_json(folder / MARKER, rows)
             report_evaluation(folder, Path(run).name, Path(data).name, rows, figure)
     return rows
 

@@ -100,7 +100,7 @@ def test_poisson_star_converges_at_fourth_order() -> None:
 def test_bad_parameters() -> None:
     with pytest.raises(ConfigError, match="resolution=3"):
         Darcy(resolution=3)
-    with pytest.raises(ConfigError, match="must be positive"):
+    with pytest.raises(ConfigError, match="must be positive and finite"):
         Darcy(low=0.0)
     with pytest.raises(ConfigError, match=r"roughness=0.9"):
         PoissonStar(roughness=0.9)

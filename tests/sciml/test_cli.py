@@ -48,7 +48,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BAD = {
-    "no name": ("solve", "name a problem first"),
+    "no name": ("solve", "name the problem first"),
     "unknown command": ("slove poisson", "unknown command 'slove': did you mean 'solve'?"),
     "unknown problem": ("solve poisson-", "unknown problem 'poisson-': did you mean 'poisson'?"),
     "unknown recipe": (
@@ -86,6 +86,15 @@ BAD = {
     "run of other settings": ("train fno darcy.h5 -o runs/darcy --lr 1 --resume", "run of other settings"),
     "evaluate no run": ("evaluate runs/none darcy.h5", "does not exist"),
     "evaluate newer": ("evaluate runs/darcy new.h5", "upgrade"),
+    "evaluate into a run": ("evaluate runs/darcy darcy.h5 -o runs/darcy --overwrite", "holds other things"),
+    "solve into a run": ("solve poisson --n 40 -o runs/darcy --overwrite", "holds other things"),
+    "solve into a file": ("solve poisson --n 40 -o text.h5 --overwrite", "is a file: give a folder"),
+    "no memory": ("solve poisson --n 10000000", "out of memory"),
+    "infinite parameter": ("generate darcy --high inf -o x.h5", "high=inf"),
+    "infinite rate": ("train fno darcy.h5 -o x --lr inf", "lr=inf"),
+    "nan decay": ("train fno darcy.h5 -o x --weight-decay nan", "weight_decay=nan"),
+    "empty output": ("train fno darcy.h5 -o ''", "output=''"),
+    "stride too large": ("train fno darcy.h5 -o x --stride 100", "stride=100"),
     "not a demo": ("demo -o runs/darcy --overwrite", "holds other things than a demo"),
     "generate into a folder": ("generate darcy -n 2 -o runs", "is a folder"),
     "train into a file": ("train fno darcy.h5 -o text.h5", "is a file"),
