@@ -113,6 +113,8 @@ def generate(
         If the file exists, or unfinished work of another plan does.
     ConvergenceError
         If a trajectory fails its checks or is not finite; the message names its seed.
+    DatasetFormatError
+        If a shard is damaged (it is removed: run again), or a trajectory does not fit its layout.
     StorageError
         If the disk is full or cannot be written; finished shards are kept.
     ConfigError
@@ -146,7 +148,7 @@ def generate(
     if path.exists() and not overwrite:
         if _owned_plan(parts) == plan:
             # Killed after the file was published, before its shards were removed.
-            shutil.rmtree(parts)
+            _discard(parts)
             return path
         if not resume:
             refuse_existing(path, "pass --resume to keep it if it is complete, --overwrite to replace it")
@@ -176,7 +178,7 @@ def generate(
             for count in finished:
                 bar.update(count)
         _merge(recipe, config, parts, bounds, path)
-    shutil.rmtree(parts)
+    _discard(parts)
     return path
 
 
@@ -189,6 +191,19 @@ def _owned_plan(parts: Path) -> dict[str, Any] | None:
     return read_json(parts / "plan.json") if (parts / "plan.json").is_file() else None
 
 
+def _is_ours(file: Path) -> bool:
+    """Whether a file in a folder of shards was written by the engine; a kill can leave any of them alone."""
+    return file.name in ("plan.json", "lock") or any(map(file.match, ("shard-*.h5", ".*.tmp")))
+
+
+def _discard(parts: Path) -> None:
+    """Remove a folder of shards, its plan last: killed on the way, the same command still knows it."""
+    for file in parts.iterdir():
+        if file.name != "plan.json" and _is_ours(file):
+            file.unlink()
+    shutil.rmtree(parts)
+
+
 def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
     """Make the folder of shards, or accept it if it belongs to the same plan."""
     old = _owned_plan(parts)
@@ -199,12 +214,12 @@ def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
             f"{str(parts)!r} holds an unfinished generation ({first_difference(old, plan)}): "
             "finish it with its own settings, or pass --overwrite to discard it"
         )
-    if old is None and parts.exists() and (not parts.is_dir() or any(parts.iterdir())):
+    if old is None and parts.exists() and not (parts.is_dir() and all(map(_is_ours, parts.iterdir()))):
         raise OutputExistsError(
             f"{str(parts)!r} is needed for unfinished work but holds something else: move it away"
         )
     if parts.exists():
-        shutil.rmtree(parts)
+        _discard(parts)
     with storage_errors(parts):
         parts.mkdir(parents=True)
     write_json(parts / "plan.json", plan)

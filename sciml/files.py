@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError, StorageError
 
 __all__ = [
     "atomic_folder",
@@ -40,7 +40,7 @@ def storage_errors(path: str | Path) -> Iterator[None]:
     """Turn an operating system's refusal to write into a `StorageError` that says what to do."""
     try:
         yield
-    except StorageError:
+    except SciMLError:
         raise
     except (OSError, RuntimeError) as error:
         # h5py reports a failed flush as RuntimeError and buries the errno in the text.

@@ -254,6 +254,19 @@ def test_killed_after_publication_before_the_shards_are_removed(tmp_path: Path) 
     assert path.read_bytes() == old
 
 
+def test_killed_while_the_folder_of_shards_is_made_or_removed(tmp_path: Path) -> None:
+    """Either moment can leave the engine's own files without a plan; they are not in the way."""
+    path, recipe = tmp_path / "d.h5", Darcy(resolution=17)
+    for left in (".plan.json.123.tmp", "shard-00000000.h5", "lock"):
+        parts = tmp_path / "d.h5.parts"
+        parts.mkdir()
+        (parts / left).write_bytes(b"half written")
+        generate(recipe, 4, path, shard_size=2, overwrite=True)
+        assert not parts.exists()
+    with open_dataset(path) as data:
+        assert data.n_trajectories == 4
+
+
 def test_damaged_shard_is_made_again(tmp_path: Path) -> None:
     path, recipe = tmp_path / "d.h5", Darcy(resolution=17)
     generate_and_stop(recipe, 8, path)
