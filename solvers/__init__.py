@@ -1,29 +1,35 @@
 """Numerical core: grids, domains, and solvers for partial differential equations. No torch."""
 
-from .boundary import Dirichlet
+from .boundary import BoundaryCondition, Dirichlet, Mixed, Neumann, Robin, WithNormal
 from .domains import Box, Disk, Domain, Star, domain_registry
 from .elliptic import solve
 from .functions import Expression
 from .grid import CartesianGrid
-from .operators import EllipticOperator, Laplacian
+from .operators import DivAGrad, EllipticOperator, Laplacian
 from .plg import PLG
 from .problems import EllipticProblem, Poisson, manufactured, problem_registry
 from .solution import Solution
 
 __all__ = [
     "PLG",
+    "BoundaryCondition",
     "Box",
     "CartesianGrid",
     "Dirichlet",
     "Disk",
+    "DivAGrad",
     "Domain",
     "EllipticOperator",
     "EllipticProblem",
     "Expression",
     "Laplacian",
+    "Mixed",
+    "Neumann",
     "Poisson",
+    "Robin",
     "Solution",
     "Star",
+    "WithNormal",
     "domain_registry",
     "manufactured",
     "problem_registry",

@@ -34,6 +34,14 @@ class BoundaryPoints:
     normals: np.ndarray
     piece: np.ndarray
 
+    def __getitem__(self, chosen: np.ndarray) -> "BoundaryPoints":
+        """Return the points chosen by indices or truth values."""
+        return BoundaryPoints(self.points[chosen], self.normals[chosen], self.piece[chosen])
+
+    def __add__(self, other: "BoundaryPoints") -> "BoundaryPoints":
+        pairs = ((self.points, other.points), (self.normals, other.normals), (self.piece, other.piece))
+        return BoundaryPoints(*map(np.concatenate, pairs))
+
 
 class Domain(ABC):
     """A bounded open region of the plane."""

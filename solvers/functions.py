@@ -1,12 +1,13 @@
 """Data functions: numbers or callables of position, checked where they are evaluated."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from sciml.errors import ConfigError
 
-__all__ = ["DataFunction", "Expression", "evaluate"]
+__all__ = ["DataFunction", "Expression", "coordinates", "derivative", "evaluate"]
 
 DataFunction = float | Callable[..., np.ndarray]
 """A constant, or a function ``f(x, y)`` (``f(x, y, z)`` in 3D) of equally shaped coordinate arrays."""
@@ -69,6 +70,51 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"Expression({self.expression})"
+
+
+def coordinates(dim: int) -> tuple:
+    """Return the symbols x, y, z, as many as there are axes."""
+    import sympy
+
+    return tuple(sympy.symbols("x y z", real=True)[:dim])
+
+
+@dataclass(frozen=True)
+class _ComplexStep:
+    """The derivative of an analytic function along one axis, Im f(x + i eps) / eps."""
+
+    function: Callable
+    axis: int
+
+    def __call__(self, *position: np.ndarray) -> np.ndarray:
+        step = 1e-30
+        shifted = [np.asarray(x) + (1j * step if d == self.axis else 0.0) for d, x in enumerate(position)]
+        try:
+            raw = np.asarray(self.function(*shifted))
+            exact = raw.imag / step
+            near = [np.asarray(x) + (1e-6 if d == self.axis else 0.0) for d, x in enumerate(position)]
+            forward = (np.asarray(self.function(*near)) - raw.real) / 1e-6
+        except TypeError as error:
+            raise ConfigError(
+                f"coefficient {self.function} cannot be differentiated: give gradient="
+            ) from error
+        # NaN beyond the domain's end says nothing; a wrong derivative shows at most other points.
+        wrong = np.abs(forward - exact) > 1e-2 * (1 + np.abs(exact) + np.abs(raw.real))
+        if np.mean(wrong) > 0.1:
+            raise ConfigError(
+                f"coefficient {self.function} is not made of analytic operations: give gradient="
+            )
+        return exact
+
+
+def derivative(function: DataFunction, axis: int, dim: int) -> DataFunction:
+    """Return a data function's derivative along an axis: symbolic, or by complex steps."""
+    if isinstance(function, Expression):
+        import sympy
+
+        symbols = function.symbols[:dim]
+        return Expression(sympy.diff(function.expression, symbols[axis]), function.symbols)
+    return _ComplexStep(function, axis) if callable(function) else 0.0
 
 
 def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarray:

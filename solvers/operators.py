@@ -1,17 +1,24 @@
-"""Linear second-order elliptic operators, L u = A : grad grad u + b . grad u + c u."""
+"""Linear second-order operators, L u = A : grad grad u + b . grad u + c u, and div(a grad u)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sciml.errors import ConfigError
 
-__all__ = ["EllipticOperator", "Laplacian"]
+from .functions import DataFunction, Expression, coordinates, derivative, evaluate
+
+__all__ = ["DivAGrad", "EllipticOperator", "Laplacian"]
+
+Coefficient = DataFunction | str
 
 
 @dataclass(frozen=True)
 class EllipticOperator:
-    """The operator sum_ij A_ij d_i d_j u + sum_i b_i d_i u + c u with constant coefficients.
+    """The operator sum_ij A_ij d_i d_j u + sum_i b_i d_i u + c u.
+
+    Every coefficient is a number, a function of position ``a(x, y)``, or an expression as text.
 
     Parameters
     ----------
@@ -19,44 +26,101 @@ class EllipticOperator:
         A, symmetric; u_xx + u_xy + 2 u_yy is ((1, 0.5), (0.5, 2)).
     first : tuple, length D, optional
         b, zero by default.
-    zeroth : float, optional
+    zeroth : coefficient, optional
         c, zero by default.
 
     Raises
     ------
     ConfigError
-        If A is not symmetric positive definite: the operator is then not elliptic.
+        If A is not symmetric positive definite: the operator is then not elliptic. Coefficients that
+        vary are checked where they are evaluated.
 
     Examples
     --------
-    >>> EllipticOperator(((1.0, 0.5), (0.5, 2.0))).dim
-    2
+    >>> operator = EllipticOperator(((1.0, "x*y/2"), ("x*y/2", 2.0)), zeroth=-1.0)
+    >>> operator.coefficients(np.array([[1.0, 0.5]]))[0].tolist()
+    [[[1.0, 0.25], [0.25, 2.0]]]
     """
 
-    second: tuple[tuple[float, ...], ...]
-    first: tuple[float, ...] = ()
-    zeroth: float = 0.0
+    second: tuple[tuple[Coefficient, ...], ...]
+    first: tuple[Coefficient, ...] = ()
+    zeroth: Coefficient = 0.0
 
     def __post_init__(self) -> None:
-        matrix = np.asarray(self.second, dtype=float)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.allclose(matrix, matrix.T):
+        dim = len(self.second)
+        if not 1 <= dim <= 3 or any(len(row) != dim for row in self.second):
             raise ConfigError(f"operator second={self.second}: give a symmetric D x D matrix")
-        if np.linalg.eigvalsh(matrix)[0] <= 0:
-            raise ConfigError(
-                f"operator second={self.second} is not elliptic: all eigenvalues must be positive"
-            )
-        if not self.first:
-            object.__setattr__(self, "first", (0.0,) * self.dim)
-        if len(self.first) != self.dim:
-            raise ConfigError(f"operator first={self.first}: give {self.dim} coefficients")
+        first = self.first or (0.0,) * dim
+        if len(first) != dim:
+            raise ConfigError(f"operator first={self.first}: give {dim} coefficients")
+
+        def parse(value: Coefficient) -> DataFunction:
+            return Expression(value, coordinates(dim)) if isinstance(value, str) else value
+
+        object.__setattr__(self, "second", tuple(tuple(map(parse, row)) for row in self.second))
+        object.__setattr__(self, "first", tuple(map(parse, first)))
+        object.__setattr__(self, "zeroth", parse(self.zeroth))
+        if not any(callable(value) for row in self.second for value in row):
+            self.coefficients(np.zeros((1, dim)), only_second=True)
 
     @property
     def dim(self) -> int:
         """Number of space dimensions, D."""
         return len(self.second)
 
-    def monomial_coefficients(self, exponents: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-        """Return L applied, at the origin, to the monomials of xi = x / h.
+    @property
+    def constant(self) -> bool:
+        """Whether no coefficient depends on position."""
+        return not any(callable(c) for row in (*self.second, self.first, (self.zeroth,)) for c in row)
+
+    @property
+    def annihilates_constants(self) -> bool:
+        """Whether L 1 = 0 for certain: the zeroth coefficient is the number zero."""
+        return not callable(self.zeroth) and self.zeroth == 0
+
+    def coefficients(
+        self, points: np.ndarray, only_second: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Evaluate A, b and c at points of shape (m, D).
+
+        Returns
+        -------
+        second : ndarray, shape (m, D, D)
+        first : ndarray, shape (m, D)
+        zeroth : ndarray, shape (m,)
+
+        Raises
+        ------
+        ConfigError
+            If a value is not finite, or A is somewhere not symmetric positive definite.
+        """
+        dim, m = self.dim, len(points)
+        second, first = np.empty((m, dim, dim)), np.zeros((m, dim))
+        for i in range(dim):
+            for j in range(dim):
+                second[:, i, j] = evaluate(self.second[i][j], points, f"operator second[{i}][{j}]")
+        scale = np.abs(second).max(axis=(1, 2), initial=0.0)
+        asymmetry = np.abs(second - np.swapaxes(second, 1, 2)).max(axis=(1, 2), initial=0.0)
+        if (asymmetry > 1e-12 * scale).any():
+            raise ConfigError(f"operator second={self.second}: give a symmetric D x D matrix")
+        smallest = np.linalg.eigvalsh(second)[:, 0]
+        if (smallest <= 0).any():
+            where = points[int(np.argmin(smallest))]
+            place = f" at {np.round(where, 6).tolist()}" if not self.constant else ""
+            raise ConfigError(
+                f"operator second={self.second} is not elliptic{place}: all eigenvalues must be positive "
+                f"(the smallest is {smallest.min():.3g})"
+            )
+        if only_second:
+            return second, first, np.zeros(m)
+        for i in range(dim):
+            first[:, i] = evaluate(self.first[i], points, f"operator first[{i}]")
+        return second, first, evaluate(self.zeroth, points, "operator zeroth")
+
+    def monomial_coefficients(
+        self, exponents: np.ndarray, spacing: np.ndarray, points: np.ndarray
+    ) -> np.ndarray:
+        """Return L applied, at each point, to the monomials of xi = (x - point) / h.
 
         Parameters
         ----------
@@ -64,39 +128,88 @@ class EllipticOperator:
             Multi-indices e of the monomials xi^e.
         spacing : ndarray, shape (D,)
             h along each axis.
+        points : ndarray, shape (m, D)
 
         Returns
         -------
-        ndarray, shape (N,)
-            Zero but for |e| <= 2: a derivative at the origin is one Taylor coefficient.
+        ndarray, shape (m, N)
+            Zero but for |e| <= 2: a derivative at the point is one Taylor coefficient.
         """
-        values = np.zeros(len(exponents))
+        second, first, zeroth = self.coefficients(points)
+        values = np.zeros((len(points), len(exponents)))
         for row, e in enumerate(exponents):
             axes = np.repeat(np.arange(self.dim), e)
             if len(axes) == 0:
-                values[row] = self.zeroth
+                values[:, row] = zeroth
             elif len(axes) == 1:
-                values[row] = self.first[axes[0]] / spacing[axes[0]]
+                values[:, row] = first[:, axes[0]] / spacing[axes[0]]
             elif len(axes) == 2:
                 # A_ij and A_ji make 2 A_ij for i != j; the second derivative of xi_i^2 makes 2 A_ii.
-                values[row] = 2.0 * self.second[axes[0]][axes[1]] / (spacing[axes[0]] * spacing[axes[1]])
+                i, j = axes
+                values[:, row] = 2.0 * second[:, i, j] / (spacing[i] * spacing[j])
         return values
 
     def apply_to(self, expression: object, symbols: tuple) -> object:
-        """Apply the operator to a sympy expression in the given coordinates."""
+        """Apply the operator to a sympy expression in the given coordinates.
+
+        Raises
+        ------
+        ConfigError
+            If a coefficient is a function without an expression.
+        """
         import sympy
 
-        def number(value: float) -> sympy.Expr:
+        def symbolic(value: DataFunction) -> sympy.Expr:
+            if isinstance(value, Expression):
+                return value.expression
+            if callable(value):
+                raise ConfigError(
+                    f"coefficient {value} has no expression: give it as text, or state the source yourself"
+                )
             return sympy.Integer(int(value)) if value == int(value) else sympy.Float(value)
 
-        result = number(self.zeroth) * expression
+        result = symbolic(self.zeroth) * expression
         for i, x in enumerate(symbols):
-            result += number(self.first[i]) * sympy.diff(expression, x)
+            result += symbolic(self.first[i]) * sympy.diff(expression, x)
             for j, y in enumerate(symbols):
-                result += number(self.second[i][j]) * sympy.diff(expression, x, y)
+                result += symbolic(self.second[i][j]) * sympy.diff(expression, x, y)
         return result
 
 
 def Laplacian(dim: int = 2) -> EllipticOperator:
     """Return the Laplace operator in ``dim`` dimensions."""
     return EllipticOperator(tuple(tuple(float(i == j) for j in range(dim)) for i in range(dim)))
+
+
+def DivAGrad(
+    coefficient: Coefficient, dim: int = 2, gradient: tuple[Callable | float | str, ...] | None = None
+) -> EllipticOperator:
+    """Return div(a grad u) = a Laplace u + grad a . grad u for a smooth scalar a > 0.
+
+    Parameters
+    ----------
+    coefficient : float, callable or str
+        a.
+    dim : int
+    gradient : tuple, optional
+        The derivatives of a. Those of text are symbolic. Those of a function are taken by complex
+        steps, exact to round-off for functions made of analytic operations (not of ``abs`` or
+        ``maximum``); a function that cannot be differentiated in this way is refused.
+
+    Raises
+    ------
+    ConfigError
+        If a has no usable gradient (when the operator is applied).
+
+    Examples
+    --------
+    >>> operator = DivAGrad(lambda x, y: 1 + x**2 * y)
+    >>> operator.coefficients(np.array([[0.5, 2.0]]))[1].tolist()
+    [[2.0, 0.25]]
+    """
+    if isinstance(coefficient, str):
+        coefficient = Expression(coefficient, coordinates(dim))
+    if gradient is None:
+        gradient = tuple(derivative(coefficient, axis, dim) for axis in range(dim))
+    second = tuple(tuple(coefficient if i == j else 0.0 for j in range(dim)) for i in range(dim))
+    return EllipticOperator(second, gradient)

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-__all__ = ["monomials", "multi_indices"]
+__all__ = ["monomial_derivatives", "monomials", "multi_indices"]
 
 
 @functools.cache
@@ -35,3 +35,19 @@ def monomials(xi: np.ndarray, exponents: np.ndarray) -> np.ndarray:
     for d in range(1, xi.shape[-1]):
         result = result * powers[..., d, exponents[:, d]]
     return result
+
+
+def monomial_derivatives(xi: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """Return the first derivatives of xi^e, shape (..., D) and (N, D) to (..., D, N).
+
+    Examples
+    --------
+    >>> monomial_derivatives(np.array([3.0]), np.array([[0], [1], [2]])).tolist()
+    [[0.0, 1.0, 6.0]]
+    """
+    dim = xi.shape[-1]
+    result = []
+    for d in range(dim):
+        lowered = exponents - np.eye(dim, dtype=int)[d]
+        result.append(exponents[:, d] * monomials(xi, np.maximum(lowered, 0)))
+    return np.stack(result, axis=-2)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sciml.errors import ConfigError
 from sciml.registry import Registry
 
-from .boundary import Dirichlet
+from .boundary import BoundaryCondition, Dirichlet
 from .domains import Domain
-from .functions import DataFunction, Expression
+from .functions import DataFunction, Expression, coordinates
 from .operators import EllipticOperator, Laplacian
 
 __all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry"]
@@ -28,7 +28,7 @@ class EllipticProblem:
         L. The Poisson problem is *Laplace u = f*, without a minus sign.
     source : float or callable
         f(x, y).
-    boundary : Dirichlet
+    boundary : BoundaryCondition
     exact : callable, optional
         The exact solution u(x, y), where it is known; solutions then report their errors.
     name : str
@@ -37,7 +37,7 @@ class EllipticProblem:
     domain: Domain
     operator: EllipticOperator
     source: DataFunction
-    boundary: Dirichlet
+    boundary: BoundaryCondition
     exact: Callable | None = None
     name: str = "elliptic"
 
@@ -47,14 +47,19 @@ class EllipticProblem:
                 f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
             )
 
+    @property
+    def determined_up_to_constants(self) -> bool:
+        """Whether u + constant solves the problem too: pure Neumann data, no zeroth-order term."""
+        return self.boundary.annihilates_constants and self.operator.annihilates_constants
+
 
 def Poisson(
     domain: Domain,
     source: DataFunction,
-    boundary: Dirichlet | None = None,
+    boundary: BoundaryCondition | None = None,
     exact: Callable | None = None,
 ) -> EllipticProblem:
-    """State Laplace u = f with Dirichlet data, zero by default.
+    """State Laplace u = f, with u = 0 on the boundary by default.
 
     Examples
     --------
@@ -71,6 +76,7 @@ def manufactured(
     domain: Domain,
     operator: EllipticOperator | None = None,
     name: str = "manufactured",
+    boundary: BoundaryCondition | None = None,
 ) -> EllipticProblem:
     """Build the problem whose exact solution is a given expression.
 
@@ -81,11 +87,14 @@ def manufactured(
     domain : Domain
     operator : EllipticOperator, optional
         The Laplacian by default.
+    name : str
+    boundary : BoundaryCondition, optional
+        Kind of condition, `Dirichlet` by default; its data are replaced by those of u.
 
     Returns
     -------
     EllipticProblem
-        With source L u, Dirichlet data u and the exact solution.
+        With source L u, the boundary data of u and the exact solution.
 
     Raises
     ------
@@ -98,13 +107,12 @@ def manufactured(
     >>> manufactured("x**2 + y**2", Disk()).source
     Expression(4)
     """
-    import sympy
-
     operator = operator or Laplacian(domain.dim)
-    symbols = sympy.symbols("x y z", real=True)[: domain.dim]
+    symbols = coordinates(domain.dim)
     exact = Expression(expression, symbols)
     source = Expression(operator.apply_to(exact.expression, symbols), symbols)
-    return EllipticProblem(domain, operator, source, Dirichlet(exact), exact, name)
+    condition = (boundary or Dirichlet()).of_exact(exact, domain.dim)
+    return EllipticProblem(domain, operator, source, condition, exact, name)
 
 
 @problem_registry.register("poisson")

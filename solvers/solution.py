@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.interpolate import RBFInterpolator
 from scipy.spatial import Delaunay
 
 from sciml.errors import ConfigError
 from sciml.files import atomic_path
 
+from .boundary import Dirichlet
 from .functions import evaluate
 from .grid import CartesianGrid
 from .problems import EllipticProblem
@@ -51,6 +53,8 @@ class Solution:
     def errors(self) -> dict[str, float]:
         """Return the errors against the exact solution over all unknowns.
 
+        Up to a constant, if the problem determines u only up to one.
+
         Returns
         -------
         dict
@@ -69,6 +73,8 @@ class Solution:
         mask = self.mask
         exact = evaluate(self.problem.exact, self.grid.nodes()[mask], "exact solution")
         error = self.values[mask] - exact
+        if self.problem.determined_up_to_constants:
+            error, exact = error - error.mean(), exact - exact.mean()
         l2, scale = (float(np.sqrt(np.mean(value**2))) for value in (error, exact))
         return {"linf": float(np.abs(error).max()), "l2": l2, "relative_l2": l2 / scale if scale else np.inf}
 
@@ -76,12 +82,18 @@ class Solution:
     def triangulation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boundary-fitted triangles for display: points (m, 2), triangles (t, 3), values (m,).
 
-        The nodes inside and boundary points at the grid's spacing, with the boundary data.
+        The nodes inside and boundary points at the grid's spacing, with the Dirichlet data or, for
+        other conditions, values extrapolated for display.
         """
         nodes = self.grid.nodes()[self.mask]
-        boundary = self.problem.domain.boundary(min(self.grid.spacing)).points
-        points = np.concatenate([nodes, boundary])
-        values = np.concatenate([self.values[self.mask], self.problem.boundary.data(boundary)])
+        boundary = self.problem.domain.boundary(min(self.grid.spacing))
+        inner = self.values[self.mask]
+        if isinstance(self.problem.boundary, Dirichlet):
+            outer = self.problem.boundary.data(boundary)
+        else:
+            outer = RBFInterpolator(nodes, inner, neighbors=min(20, len(nodes)), degree=2)(boundary.points)
+        points = np.concatenate([nodes, boundary.points])
+        values = np.concatenate([inner, outer])
         triangles = Delaunay(points).simplices
         centroids = points[triangles].mean(axis=1)
         return points, triangles[self.problem.domain.contains(centroids)], values

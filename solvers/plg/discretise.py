@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from sciml.errors import ConfigError, GeometryError, StencilError
 
-from ..domains import Domain
+from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 from ..operators import EllipticOperator
 from ..polynomials import monomials, multi_indices
@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PLG", "LinearSystem", "regular_stencil"]
 
-# Central differences of order 2 and 4 on the offsets -r..r, for h^k times the k-th derivative.
+# Central differences of order 2, 4 and 6 on the offsets -r..r, for h^k times the k-th derivative.
 CENTRAL = {
     1: ((-1 / 2, 0.0, 1 / 2), (1.0, -2.0, 1.0)),
     2: ((1 / 12, -2 / 3, 0.0, 2 / 3, -1 / 12), (-1 / 12, 4 / 3, -5 / 2, 4 / 3, -1 / 12)),
+    3: (
+        (-1 / 60, 3 / 20, -3 / 4, 0.0, 3 / 4, -3 / 20, 1 / 60),
+        (1 / 90, -3 / 20, 3 / 2, -49 / 18, 3 / 2, -3 / 20, 1 / 90),
+    ),
 }
 INSIDE_TOLERANCE = 1e-10  # of h: nodes closer to the boundary than this count as on it
 BOUNDARY_RADIUS = 2.0  # of h: boundary points used around a node
@@ -56,8 +60,8 @@ class LinearSystem:
         G.
     node_index : ndarray of int, shape (m, D)
         Grid indices of the unknowns.
-    boundary_points : ndarray, shape (b, D)
-        Where g is evaluated.
+    boundary_points : BoundaryPoints
+        The b points where g is evaluated.
     info : dict
         Diagnostics: unknowns, irregular nodes, patterns, fallbacks, largest condition number, seconds.
     """
@@ -65,37 +69,46 @@ class LinearSystem:
     matrix: sp.csr_array
     boundary_matrix: sp.csr_array
     node_index: np.ndarray
-    boundary_points: np.ndarray
+    boundary_points: BoundaryPoints
     info: dict[str, Any] = field(default_factory=dict)
 
 
 def regular_stencil(
-    operator: EllipticOperator, spacing: tuple[float, ...], degree: int
+    operator: EllipticOperator, spacing: tuple[float, ...], degree: int, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return offsets (S, D) and weights (S,) of the central stencil: order 2 for degree 2, else 4.
+    """Return offsets (S, D) and weights (m, S) of the central stencils at points of shape (m, D).
+
+    Of order 2 for degree 2, 4 for degrees 3 and 4, 6 for degrees 5 and 6.
 
     Examples
     --------
     >>> from sciml.solvers import Laplacian
-    >>> offsets, weights = regular_stencil(Laplacian(2), (1.0, 1.0), degree=4)
+    >>> offsets, weights = regular_stencil(Laplacian(2), (1.0, 1.0), 4, np.zeros((1, 2)))
     >>> len(offsets), round(float(abs(weights).sum()), 12)
     (9, 10.666666666667)
     """
-    dim, reach = operator.dim, 1 if degree <= 2 else 2
-    first, second = (np.array(row) for row in CENTRAL[reach])
+    # A constant operator has one stencil, whatever the number of points.
+    where = points[:1] if operator.constant else points
+    second, first, zeroth = operator.coefficients(where)
+    dim, reach = operator.dim, (degree + 1) // 2 if degree > 2 else 1
+    slope, bend = (np.array(row) for row in CENTRAL[reach])
     unit = np.eye(2 * reach + 1)[reach]
-    dense = operator.zeroth * _outer([unit] * dim)
+    terms = [(zeroth, _outer([unit] * dim))]
     for i in range(dim):
-        axis = [unit] * dim
-        axis[i] = operator.first[i] / spacing[i] * first + operator.second[i][i] / spacing[i] ** 2 * second
-        dense = dense + _outer(axis)
+        factors = [unit] * dim
+        factors[i] = slope
+        terms.append((first[:, i] / spacing[i], _outer(factors)))
+        factors[i] = bend
+        terms.append((second[:, i, i] / spacing[i] ** 2, _outer(factors)))
         for j in range(i):
-            axis = [unit] * dim
-            axis[i] = 2 * operator.second[i][j] / (spacing[i] * spacing[j]) * first
-            axis[j] = first
-            dense = dense + _outer(axis)
-    offsets = np.argwhere(dense)
-    return offsets - reach, dense[tuple(offsets.T)]
+            factors = [unit] * dim
+            factors[i] = factors[j] = slope
+            terms.append((2 * second[:, i, j] / (spacing[i] * spacing[j]), _outer(factors)))
+    used = [(coefficient, stencil) for coefficient, stencil in terms if coefficient.any()]
+    offsets = np.argwhere(np.any([stencil != 0 for _, stencil in used], axis=0))
+    compact = np.stack([stencil[tuple(offsets.T)] for _, stencil in used])
+    weights = np.stack([coefficient for coefficient, _ in used], axis=1) @ compact
+    return offsets - reach, np.broadcast_to(weights, (len(points), len(offsets)))
 
 
 def _outer(factors: list[np.ndarray]) -> np.ndarray:
@@ -111,9 +124,10 @@ class PLG:
 
     Parameters
     ----------
-    degree : {2, 3, 4}
+    degree : {2, 3, 4, 5, 6}
         n, total degree of the local polynomials. With Dirichlet data the solution converges at
-        order 2, 4 and at least 4 (the interior stencil has order 2, 4, 4).
+        least at the order of the interior stencil, 2, 4, 4, 6, 6; with Neumann or Robin data at
+        least at order n or that of the stencil, the lower of them.
     enrichment : float
         rho: local fits use (1 + rho) N nodes. Values of 0.5 to 1 are stable and accurate.
     weight_power : float
@@ -146,8 +160,8 @@ class PLG:
     node_limit: int = 3000
 
     def __post_init__(self) -> None:
-        if self.degree not in (2, 3, 4):
-            raise ConfigError(f"degree={self.degree}: choose 2, 3 or 4")
+        if self.degree not in (2, 3, 4, 5, 6):
+            raise ConfigError(f"degree={self.degree}: choose 2, 3, 4, 5 or 6")
         if not 0 <= self.enrichment <= 5:
             raise ConfigError(f"enrichment={self.enrichment}: choose a value from 0 to 5 (0.5 to 1 is best)")
         if not 0 <= self.weight_power <= 10:
@@ -170,7 +184,9 @@ class PLG:
         number = np.full(grid.shape, -1)
         number[tuple(index.T)] = np.arange(len(index))
 
-        offsets, weights = regular_stencil(problem.operator, grid.spacing, self.degree)
+        offsets, weights = regular_stencil(
+            problem.operator, grid.spacing, self.degree, grid.coordinates(index)
+        )
         reach = int(np.abs(offsets).max())
         padded = np.pad(inside, reach)
         regular = _look_up(padded, index[:, None, :] + offsets + reach).all(axis=1)
@@ -181,14 +197,17 @@ class PLG:
 
         exponents = multi_indices(self.degree, grid.dim)
         xi_nodes = (nodes - irregular[:, None, :]).astype(float)
+        data_rows = problem.boundary.rows(
+            geometry.xi.reshape(-1, grid.dim), geometry.points[geometry.column.ravel()], exponents, h
+        )
         rows = np.concatenate(
-            [monomials(xi_nodes, exponents), problem.boundary.rows(geometry.xi, exponents)], axis=1
+            [monomials(xi_nodes, exponents), data_rows.reshape(*geometry.xi.shape[:2], -1)], axis=1
         )
         row_weights = capped_inverse_distance(
             np.concatenate([xi_nodes, geometry.xi], axis=1), self.weight_power
         )
         row_weights *= np.concatenate([valid, geometry.valid], axis=1)
-        functional = problem.operator.monomial_coefficients(exponents, h)
+        functional = problem.operator.monomial_coefficients(exponents, h, grid.coordinates(irregular))
         s, condition = fit_functional(rows, row_weights, functional)
         if not np.isfinite(condition).all():
             raise _too_thin(grid.coordinates(irregular[np.argmax(condition)]), self.degree, grid)
@@ -196,12 +215,15 @@ class PLG:
         width = nodes.shape[1]
         regular_rows, irregular_rows = np.flatnonzero(regular), np.flatnonzero(~regular)
         neighbours = index[regular][:, None, :] + offsets
-        matrix = _scatter(
-            np.tile(weights, (len(neighbours), 1)), regular_rows, _look_up(number, neighbours), len(index)
-        )
+        matrix = _scatter(weights[regular], regular_rows, _look_up(number, neighbours), len(index))
         matrix += _scatter(s[:, :width] * valid, irregular_rows, _look_up(number, nodes), len(index))
+        scale = problem.boundary.scale(geometry.points, float(h.min()))
         boundary_matrix = _scatter(
-            s[:, width:], irregular_rows, geometry.column, len(index), len(geometry.points)
+            s[:, width:] * scale[geometry.column],
+            irregular_rows,
+            geometry.column,
+            len(index),
+            len(geometry.points.points),
         )
         boundary_matrix.eliminate_zeros()
         info = {
@@ -286,7 +308,7 @@ class _BoundaryRows:
     xi: np.ndarray
     valid: np.ndarray
     column: np.ndarray
-    points: np.ndarray
+    points: BoundaryPoints
 
 
 def _inside(domain: Domain, grid: CartesianGrid) -> np.ndarray:
@@ -365,8 +387,9 @@ def _boundary_rows(domain: Domain, grid: CartesianGrid, irregular: np.ndarray) -
     """Foot point of every irregular node, and the visible boundary points within two spacings."""
     h = np.asarray(grid.spacing)
     x = grid.coordinates(irregular)
-    feet = domain.closest_point(x).points
-    samples = domain.boundary(float(h.min())).points
+    feet = domain.closest_point(x)
+    boundary = domain.boundary(float(h.min()))
+    samples = boundary.points
     distance, nearest = cKDTree(samples / h).query(
         x / h, k=min(BOUNDARY_NEIGHBOURS, len(samples)), distance_upper_bound=BOUNDARY_RADIUS
     )
@@ -378,7 +401,7 @@ def _boundary_rows(domain: Domain, grid: CartesianGrid, irregular: np.ndarray) -
     slope = _slope(domain, float(h.min()))[nearest]
     blocked = (domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[..., None]).any(axis=-1)
     valid &= ~blocked
-    points = np.concatenate([feet[:, None, :], samples[nearest]], axis=1)
+    points = np.concatenate([feet.points[:, None, :], samples[nearest]], axis=1)
     column = np.concatenate([np.arange(len(x))[:, None], len(x) + nearest], axis=1)
     valid = np.concatenate([np.ones((len(x), 1), dtype=bool), valid], axis=1)
-    return _BoundaryRows((points - x[:, None, :]) / h, valid, column, np.concatenate([feet, samples]))
+    return _BoundaryRows((points - x[:, None, :]) / h, valid, column, feet + boundary)

@@ -59,8 +59,8 @@ def fit_functional(
         A: data functionals applied to the monomials.
     weights : ndarray, shape (B, M)
         w; zero for padding.
-    functional : ndarray, shape (N,)
-        ell.
+    functional : ndarray, shape (N,) or (B, N)
+        ell, one for all nodes or one each.
 
     Returns
     -------
