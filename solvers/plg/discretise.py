@@ -26,7 +26,7 @@ from ..grid import CartesianGrid
 from ..operators import EllipticOperator
 from ..polynomials import monomials, multi_indices
 from .lattice import find_lattice, lattice_points
-from .stencil import capped_inverse_distance, enrich, fit_functional
+from .stencil import capped_inverse_distance, enrich, fit_functional, strengthen_diagonal
 
 if TYPE_CHECKING:
     from ..problems import EllipticProblem
@@ -45,6 +45,7 @@ CENTRAL = {
 INSIDE_TOLERANCE = 1e-10  # of h: nodes closer to the boundary than this count as on it
 BOUNDARY_RADIUS = 2.0  # of h: boundary points used around a node
 BOUNDARY_NEIGHBOURS = 12
+STEEP = 2.0  # weight powers from here on make diagonals strong, and weak ones a sign of instability
 VISIBILITY_TOLERANCE = 0.1  # of h: how far a line of sight may leave the domain
 
 
@@ -132,7 +133,8 @@ class PLG:
         rho: local fits use (1 + rho) N nodes. Values of 0.5 to 1 are stable and accurate.
     weight_power : float
         p: rows are weighted by 1 / max(|xi|, 1/2)^p. p = 3 gives small errors and nearly real
-        spectra; p = 1 a 6 to 8 times less stiff operator; p = 0 is unstable.
+        spectra; p = 1 a 6 to 8 times less stiff operator; p = 0 is unstable. From p = 2 on, single
+        equations with a weak diagonal are refitted with another power (``info["refitted"]``).
     node_limit : int
         Search nodes after which the depth-first search gives way to the subset search.
 
@@ -213,6 +215,10 @@ class PLG:
             raise _too_thin(grid.coordinates(irregular[np.argmax(condition)]), self.degree, grid)
 
         width = nodes.shape[1]
+        refitted = 0
+        if self.weight_power >= STEEP:
+            centre = np.argmax(valid & ~xi_nodes.any(axis=-1), axis=1)
+            refitted = strengthen_diagonal(s, rows, row_weights, functional, centre, width)
         regular_rows, irregular_rows = np.flatnonzero(regular), np.flatnonzero(~regular)
         neighbours = index[regular][:, None, :] + offsets
         matrix = _scatter(weights[regular], regular_rows, _look_up(number, neighbours), len(index))
@@ -230,6 +236,7 @@ class PLG:
             "unknowns": len(index),
             "irregular": len(irregular),
             **counts,
+            "refitted": refitted,
             "max_condition": float(condition.max(initial=1.0)),
             "nonzeros": int(matrix.nnz),
             "discretise_cpu_seconds": time.process_time() - started,

@@ -13,7 +13,10 @@ constants and stability.
 
 import numpy as np
 
-__all__ = ["capped_inverse_distance", "enrich", "fit_functional"]
+__all__ = ["capped_inverse_distance", "enrich", "fit_functional", "strengthen_diagonal"]
+
+WEAK_DIAGONAL = 0.5
+OTHER_POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 8 / 3, 4.0)
 
 
 def enrich(feasible: np.ndarray, core: np.ndarray, count: int) -> np.ndarray:
@@ -81,3 +84,48 @@ def fit_functional(
     z = np.linalg.solve(np.swapaxes(r, 1, 2), (functional / scale)[..., None])
     s = weights * np.matmul(q, z)[..., 0]
     return s, np.where(regular, condition, np.inf)
+
+
+def strengthen_diagonal(
+    s: np.ndarray,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    functional: np.ndarray,
+    centre: np.ndarray,
+    nodes: int,
+) -> int:
+    """Refit, in place, the equations whose diagonal is weak, with other powers of the same weights.
+
+    Where a node almost meets the point at which Dirichlet data change to Neumann data, the two kinds
+    of data compete, the diagonal loses against the rest of its row or changes its sign, and a single
+    such row can put an eigenvalue into the right half plane. Of the powers tried the one with the
+    strongest diagonal is kept; all reproduce polynomials.
+
+    Parameters
+    ----------
+    s, rows, weights, functional
+        Result and arguments of `fit_functional`, one functional per node.
+    centre : ndarray of int, shape (B,)
+        Column of the node itself.
+    nodes : int
+        Columns that belong to nodes, not to boundary data.
+
+    Returns
+    -------
+    int
+        Number of equations refitted.
+    """
+
+    def strength(s: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        diagonal = s[np.arange(len(s)), centre]
+        rest = np.abs(s[:, :nodes]).sum(axis=1) - np.abs(diagonal)
+        return -diagonal / np.maximum(rest, np.finfo(float).tiny)
+
+    best = strength(s, centre)
+    weak = np.flatnonzero(best < WEAK_DIAGONAL)
+    for factor in OTHER_POWERS if len(weak) else ():
+        other, condition = fit_functional(rows[weak], weights[weak] ** factor, functional[weak])
+        strong = strength(other, centre[weak])
+        better = (strong > best[weak]) & np.isfinite(condition)
+        s[weak[better]], best[weak[better]] = other[better], strong[better]
+    return len(weak)
