@@ -260,14 +260,19 @@ class PLG:
         valid = np.zeros((len(irregular), capacity), dtype=bool)
         counts = {"patterns": 0, "widened": 0, "least_squares_fallbacks": 0, "search_nodes": 0}
         remaining = np.arange(len(irregular))
-        for radius in (self.degree, self.degree + 1, self.degree + 2):
+        # Next to a wall half of a window is feasible; it should hold the nodes wanted.
+        first_radius = self.degree
+        while (2 * first_radius + 1) ** dim < 2 * wanted:
+            first_radius += 1
+        last_radius = first_radius + 2
+        for radius in range(first_radius, last_radius + 1):
             windows = _connected_windows(inside, irregular[remaining], radius)
             keys = np.packbits(windows.reshape(len(windows), -1), axis=1)
             _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
             inverse = inverse.ravel()
             counts["patterns"] += len(first)
             failed = np.zeros(len(first), dtype=bool)
-            last = radius == self.degree + 2
+            last = radius == last_radius
             for pattern, representative in enumerate(first):
                 feasible = windows[representative]
                 result = find_lattice(feasible, self.degree, self.node_limit)
@@ -288,7 +293,7 @@ class PLG:
             remaining = remaining[failed[inverse]]
             if len(remaining) == 0:
                 break
-            counts["widened"] += len(remaining) if radius == self.degree else 0
+            counts["widened"] += len(remaining) if radius == first_radius else 0
         # Padding points at the node itself, so that every index is valid; its weight is zero.
         chosen[~valid] = 0
         return chosen + irregular[:, None, :], valid, counts
