@@ -54,14 +54,14 @@ class EllipticOperator:
         if len(first) != dim:
             raise ConfigError(f"operator first={self.first}: give {dim} coefficients")
 
-        def parse(value: Coefficient) -> DataFunction:
-            return Expression(value, coordinates(dim)) if isinstance(value, str) else value
-
-        object.__setattr__(self, "second", tuple(tuple(map(parse, row)) for row in self.second))
-        object.__setattr__(self, "first", tuple(map(parse, first)))
-        object.__setattr__(self, "zeroth", parse(self.zeroth))
+        object.__setattr__(self, "second", tuple(tuple(map(self._parsed, row)) for row in self.second))
+        object.__setattr__(self, "first", tuple(map(self._parsed, first)))
+        object.__setattr__(self, "zeroth", self._parsed(self.zeroth))
         if not any(callable(value) for row in self.second for value in row):
             self.coefficients(np.zeros((1, dim)), only_second=True)
+
+    def _parsed(self, value: Coefficient) -> DataFunction:
+        return Expression(value, coordinates(self.dim)) if isinstance(value, str) else value
 
     @property
     def dim(self) -> int:
@@ -98,7 +98,9 @@ class EllipticOperator:
         second, first = np.empty((m, dim, dim)), np.zeros((m, dim))
         for i in range(dim):
             for j in range(dim):
-                second[:, i, j] = evaluate(self.second[i][j], points, f"operator second[{i}][{j}]")
+                second[:, i, j] = evaluate(
+                    self._parsed(self.second[i][j]), points, f"operator second[{i}][{j}]"
+                )
         scale = np.abs(second).max(axis=(1, 2), initial=0.0)
         asymmetry = np.abs(second - np.swapaxes(second, 1, 2)).max(axis=(1, 2), initial=0.0)
         if (asymmetry > 1e-12 * scale).any():
@@ -114,8 +116,8 @@ class EllipticOperator:
         if only_second:
             return second, first, np.zeros(m)
         for i in range(dim):
-            first[:, i] = evaluate(self.first[i], points, f"operator first[{i}]")
-        return second, first, evaluate(self.zeroth, points, "operator zeroth")
+            first[:, i] = evaluate(self._parsed(self.first[i]), points, f"operator first[{i}]")
+        return second, first, evaluate(self._parsed(self.zeroth), points, "operator zeroth")
 
     def monomial_coefficients(
         self, exponents: np.ndarray, spacing: np.ndarray, points: np.ndarray
@@ -159,7 +161,8 @@ class EllipticOperator:
         """
         import sympy
 
-        def symbolic(value: DataFunction) -> sympy.Expr:
+        def symbolic(coefficient: Coefficient) -> sympy.Expr:
+            value = self._parsed(coefficient)
             if isinstance(value, Expression):
                 return value.expression
             if callable(value):

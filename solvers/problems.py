@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sciml.errors import ConfigError
 from sciml.registry import Registry
 
-from .boundary import BoundaryCondition, Dirichlet
+from .boundary import BoundaryCondition, Dirichlet, Mixed, Neumann, Robin
 from .domains import Domain
 from .functions import DataFunction, Expression, coordinates
-from .operators import EllipticOperator, Laplacian
+from .operators import DivAGrad, EllipticOperator, Laplacian
 
 __all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry"]
 
@@ -115,10 +115,55 @@ def manufactured(
     return EllipticProblem(domain, operator, source, condition, exact, name)
 
 
+SMOOTH = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)"
+
+
 @problem_registry.register("poisson")
 def smooth_poisson(domain: Domain) -> EllipticProblem:
     """Laplace u = f with the smooth exact solution exp(x) sin 2y + sin(3xy + 0.3)."""
-    return manufactured("exp(x)*sin(2*y) + sin(3*x*y + 0.3)", domain, name="poisson")
+    return manufactured(SMOOTH, domain, name="poisson")
+
+
+@problem_registry.register("poisson-neumann")
+def neumann_poisson(domain: Domain) -> EllipticProblem:
+    """Laplace u = f with n . grad u = g, solved for mean zero; the solution of ``poisson``."""
+    return manufactured(SMOOTH, domain, name="poisson-neumann", boundary=Neumann())
+
+
+@problem_registry.register("poisson-robin")
+def robin_poisson(domain: Domain) -> EllipticProblem:
+    """Laplace u = f with u + n . grad u = g; the solution of ``poisson``."""
+    return manufactured(SMOOTH, domain, name="poisson-robin", boundary=Robin(1.0))
+
+
+def _right_half(x, y):  # type: ignore[no-untyped-def]
+    return x > 0
+
+
+@problem_registry.register("poisson-mixed")
+def mixed_poisson(domain: Domain) -> EllipticProblem:
+    """Laplace u = f with Neumann data where x > 0, Dirichlet data elsewhere."""
+    condition = Mixed(((_right_half, Neumann()),))
+    return manufactured(SMOOTH, domain, name="poisson-mixed", boundary=condition)
+
+
+@problem_registry.register("anisotropic")
+def anisotropic(domain: Domain) -> EllipticProblem:
+    """u_xx + u_xy + 2 u_yy = f: a cross derivative; the solution of ``poisson``."""
+    return manufactured(SMOOTH, domain, EllipticOperator(((1.0, 0.5), (0.5, 2.0))), "anisotropic")
+
+
+@problem_registry.register("diffusion")
+def diffusion(domain: Domain) -> EllipticProblem:
+    """div(a grad u) = f with a = 1 + xy + x^2; the solution of ``poisson``."""
+    return manufactured(SMOOTH, domain, DivAGrad("1 + x*y + x**2"), "diffusion")
+
+
+@problem_registry.register("advection-diffusion")
+def advection_diffusion(domain: Domain) -> EllipticProblem:
+    """Laplace u / 10 + y u_x - x u_y - u = f: diffusion, rotation and decay."""
+    operator = EllipticOperator(((0.1, 0.0), (0.0, 0.1)), first=("y", "-x"), zeroth=-1.0)
+    return manufactured(SMOOTH, domain, operator, "advection-diffusion")
 
 
 @problem_registry.register("johansen-colella")

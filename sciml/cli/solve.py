@@ -25,9 +25,9 @@ class SolveArguments:
     """Shape: star, disk or box."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 128
     """Grid cells per unit length; the grid's box is [-1/2, 1/2]^2."""
-    order: Literal[2, 3, 4] = 4
+    order: Literal[2, 3, 4, 5, 6] = 4
     """Degree of the local polynomials. With Dirichlet data the error falls at least at order
-    2, 4 and 4."""
+    2, 4, 4, 6 and 6."""
     weight_power: float = 3.0
     """Fits weigh nodes by distance to this power: 3 is accurate, 1 less stiff."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
@@ -66,6 +66,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     rows: list[list[object]] = [
         ["unknowns", info["unknowns"]],
         ["irregular nodes", info["irregular"]],
+        ["equations refitted for stability", info["refitted"]],
         ["widened stencils", info["widened"]],
         ["least-squares fallbacks", info["least_squares_fallbacks"]],
         ["largest local condition number", f"{info['max_condition']:.1f}"],
