@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.ndimage import binary_dilation
 from scipy.spatial import cKDTree
 
 from sciml.errors import ConfigError, GeometryError, StencilError
@@ -26,6 +27,7 @@ from ..grid import CartesianGrid
 from ..operators import EllipticOperator
 from ..polynomials import monomials, multi_indices
 from .lattice import find_lattice, lattice_points
+from .links import cut_links, leaves
 from .stencil import capped_inverse_distance, enrich, fit_functional, strengthen_diagonal
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ INSIDE_TOLERANCE = 1e-10  # of h: nodes closer to the boundary than this count a
 BOUNDARY_RADIUS = 2.0  # of h: boundary points used around a node
 BOUNDARY_NEIGHBOURS = 12
 STEEP = 2.0  # weight powers from here on make diagonals strong, and weak ones a sign of instability
+FACING = -0.5  # cosine between normals below which two sides may bound a gap
 VISIBILITY_TOLERANCE = 0.1  # of h: how far a line of sight may leave the domain
 
 
@@ -143,11 +146,6 @@ class PLG:
     ConfigError
         If a parameter is out of its range.
 
-    Notes
-    -----
-    Known failure: a gap of the domain that passes between two neighbouring nodes, narrower than the
-    spacing, is not seen; refine the grid until gaps hold a node.
-
     Examples
     --------
     >>> from sciml.solvers import CartesianGrid, Disk, problem_registry
@@ -192,9 +190,11 @@ class PLG:
         reach = int(np.abs(offsets).max())
         padded = np.pad(inside, reach)
         regular = _look_up(padded, index[:, None, :] + offsets + reach).all(axis=1)
+        cut = cut_links(problem.domain, grid, inside)
+        regular &= ~_look_up(_near_a_cut(cut, reach), index)
 
         irregular = index[~regular]
-        nodes, valid, counts = self._stencils(inside, irregular, grid)
+        nodes, valid, counts = self._stencils(inside, cut, irregular, grid)
         geometry = _boundary_rows(problem.domain, grid, irregular)
 
         exponents = multi_indices(self.degree, grid.dim)
@@ -244,7 +244,7 @@ class PLG:
         return LinearSystem(matrix, boundary_matrix, index, geometry.points, info)
 
     def _stencils(
-        self, inside: np.ndarray, irregular: np.ndarray, grid: CartesianGrid
+        self, inside: np.ndarray, cut: np.ndarray, irregular: np.ndarray, grid: CartesianGrid
     ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
         """Choose the nodes of every irregular fit: indices (B, M, D), which are valid (B, M), counts.
 
@@ -266,7 +266,7 @@ class PLG:
             first_radius += 1
         last_radius = first_radius + 2
         for radius in range(first_radius, last_radius + 1):
-            windows = _connected_windows(inside, irregular[remaining], radius)
+            windows = _connected_windows(inside, cut, irregular[remaining], radius)
             keys = np.packbits(windows.reshape(len(windows), -1), axis=1)
             _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
             inverse = inverse.ravel()
@@ -297,6 +297,15 @@ class PLG:
         # Padding points at the node itself, so that every index is valid; its weight is zero.
         chosen[~valid] = 0
         return chosen + irregular[:, None, :], valid, counts
+
+
+def _near_a_cut(cut: np.ndarray, reach: int) -> np.ndarray:
+    """Nodes with a cut link in the box of the central stencil around them."""
+    ends: np.ndarray = np.any(cut, axis=0)
+    for d in range(len(cut)):
+        ends = ends | np.roll(cut[d], 1, axis=d)
+    box = np.ones((2 * reach + 1,) * len(cut))
+    return np.asarray(binary_dilation(ends, box), dtype=bool) if ends.any() else ends
 
 
 def _look_up(table: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -369,16 +378,22 @@ def _too_thin(position: np.ndarray, degree: int, grid: CartesianGrid) -> Stencil
     )
 
 
-def _connected_windows(inside: np.ndarray, index: np.ndarray, radius: int) -> np.ndarray:
+def _connected_windows(inside: np.ndarray, cut: np.ndarray, index: np.ndarray, radius: int) -> np.ndarray:
     """Return, for each node, the feasible window restricted to the node's connected component.
 
     Nodes that can be reached only around the outside of the window, across a gap of the domain, are
-    refused: the solution is not one smooth function there.
+    refused: the solution is not one smooth function there. Cut links do not connect. In windows with
+    a cut only paths that never turn back towards the centre count: what lies behind the end of a
+    slit is refused with what lies across it.
     """
     dim = inside.ndim
     padded = np.pad(inside, radius)
     span = np.stack(np.meshgrid(*[np.arange(2 * radius + 1)] * dim, indexing="ij"), axis=-1)
     windows = _look_up(padded, index.reshape(-1, *(1,) * dim, dim) + span)
+    base = index.reshape(-1, *(1,) * dim, dim) + span
+    links = [_look_up(np.pad(~cut[d], radius, constant_values=True), base) for d in range(dim)]
+    has_cut = ~np.all([link.all(axis=tuple(range(1, dim + 1))) for link in links], axis=0)
+    has_cut = has_cut.reshape(-1, *(1,) * dim)
     reached = np.zeros_like(windows)
     centre: tuple = (slice(None), *(radius,) * dim)
     reached[centre] = True
@@ -389,8 +404,13 @@ def _connected_windows(inside: np.ndarray, index: np.ndarray, radius: int) -> np
             ahead = [slice(None)] * (dim + 1)
             behind = [slice(None)] * (dim + 1)
             ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-            reached[tuple(ahead)] |= reached[tuple(behind)]
-            reached[tuple(behind)] |= reached[tuple(ahead)]
+            to, back = tuple(ahead), tuple(behind)
+            shape = [1] * (dim + 1)
+            shape[axis] = 2 * radius
+            outwards = (np.arange(2 * radius) >= radius).reshape(shape)
+            link = links[axis - 1][back]
+            reached[to] |= reached[back] & link & (outwards | ~has_cut)
+            reached[back] |= reached[to] & link & (~outwards | ~has_cut)
             reached &= windows
     return reached
 
@@ -413,6 +433,11 @@ def _boundary_rows(domain: Domain, grid: CartesianGrid, irregular: np.ndarray) -
     slope = _slope(domain, float(h.min()))[nearest]
     blocked = (domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[..., None]).any(axis=-1)
     valid &= ~blocked
+    # A gap may be too thin for that to see; its two sides face each other.
+    normals = np.where(valid[..., None], boundary.normals[nearest], 0.0)
+    facing = (normals @ np.swapaxes(normals, 1, 2)).min(axis=(1, 2)) < FACING
+    node, neighbour = np.nonzero(valid & facing[:, None])
+    valid[node, neighbour] = ~leaves(domain, x[node], samples[nearest[node, neighbour]])
     points = np.concatenate([feet.points[:, None, :], samples[nearest]], axis=1)
     column = np.concatenate([np.arange(len(x))[:, None], len(x) + nearest], axis=1)
     valid = np.concatenate([np.ones((len(x), 1), dtype=bool), valid], axis=1)

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 
 from sciml.errors import ConfigError
 from sciml.solvers import (
@@ -28,6 +29,7 @@ from sciml.solvers import (
     problem_registry,
     solve,
 )
+from sciml.solvers.plg.links import cut_links
 
 SMOOTH = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)"
 CROSS = EllipticOperator(((1.0, 0.5), (0.5, 2.0)))
@@ -187,6 +189,34 @@ def test_weak_diagonals_are_refitted() -> None:
     assert system.info["refitted"] == 1
     assert np.linalg.eigvals(system.matrix.toarray()).real.max() < 0
     assert PLG().discretise(Poisson(Disk(0.4), 0.0), grid).info["refitted"] == 0
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.4])
+@pytest.mark.parametrize("width", [1.5, 0.5, 0.2, 0.01])
+def test_nodes_across_a_gap_are_refused(width: float, centre: float) -> None:
+    """A slit of width 1.5 h to 0.01 h, on a row of nodes or between two, cuts a disk in two solutions."""
+    n = 60
+    y0 = centre / n
+
+    def exact(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(y > y0, np.exp(x) * np.sin(y), 5 + x**2 - y**2)
+
+    domain = Disk(0.4) - Box((-0.45, y0 - width / n / 2), (0.45, y0 + width / n / 2))
+    solution = solve(Poisson(domain, 0.0, Dirichlet(exact), exact), CartesianGrid.uniform(n))
+    assert solution.errors()["linf"] < 1e-9
+    # The matrix falls into two blocks.
+    system = PLG().discretise(solution.problem, solution.grid)
+    assert connected_components(system.matrix, directed=False)[0] == 2
+
+
+def test_links_are_cut_by_gaps_only() -> None:
+    grid = CartesianGrid.uniform(60)
+    inside = Star().contains(grid.nodes())
+    assert not cut_links(Star(), grid, inside).any()
+    slit = Star() - Box((-0.45, 0.006), (0.45, 0.007))
+    cut = cut_links(slit, grid, slit.contains(grid.nodes()))
+    assert not cut[0].any()
+    assert np.unique(np.nonzero(cut[1])[1]).tolist() == [30]  # from y = 0 to y = h
 
 
 def test_pure_neumann_is_solved_for_mean_zero_and_checked() -> None:
