@@ -2,8 +2,8 @@
 
 A condition is linear in u: B u = g on the boundary. For a local polynomial p(xi) = sum_e c_e xi^e,
 xi = (x - x_q) / h, `rows` gives the matrix of h^k B with respect to the c_e, with k the order of
-derivatives in B, so that every row is of order 1; `data` gives h^k g. That is all that a method
-needs to know about a condition.
+derivatives in B, so that every row is of order 1; `scale` gives h^k and `data` gives g. That is all
+that a method needs to know about a condition.
 """
 
 from abc import ABC, abstractmethod
@@ -143,6 +143,11 @@ class Robin(BoundaryCondition):
         """Return the condition whose data are alpha exact + n . grad exact."""
         return Robin(self.alpha, WithNormal(_RobinData(exact, self.alpha, dim)))
 
+    @property
+    def annihilates_constants(self) -> bool:
+        """Whether B 1 = 0 for certain: alpha is the number zero."""
+        return not callable(self.alpha) and self.alpha == 0
+
 
 class Neumann(Robin):
     """n . grad u = g on the boundary, n the outward unit normal.
@@ -171,11 +176,6 @@ class Neumann(Robin):
     def of_exact(self, exact: Expression, dim: int) -> "Neumann":
         """Return the condition whose data are n . grad exact."""
         return Neumann(WithNormal(_RobinData(exact, 0.0, dim)))
-
-    @property
-    def annihilates_constants(self) -> bool:
-        """Whether B 1 = 0: yes."""
-        return True
 
 
 @dataclass(frozen=True)

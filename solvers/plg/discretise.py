@@ -218,7 +218,7 @@ class PLG:
         refitted = 0
         if self.weight_power >= STEEP:
             centre = np.argmax(valid & ~xi_nodes.any(axis=-1), axis=1)
-            refitted = strengthen_diagonal(s, rows, row_weights, functional, centre, width)
+            refitted = strengthen_diagonal(s, condition, rows, row_weights, functional, centre, width)
         regular_rows, irregular_rows = np.flatnonzero(regular), np.flatnonzero(~regular)
         neighbours = index[regular][:, None, :] + offsets
         matrix = _scatter(weights[regular], regular_rows, _look_up(number, neighbours), len(index))

@@ -88,6 +88,7 @@ def fit_functional(
 
 def strengthen_diagonal(
     s: np.ndarray,
+    condition: np.ndarray,
     rows: np.ndarray,
     weights: np.ndarray,
     functional: np.ndarray,
@@ -103,8 +104,8 @@ def strengthen_diagonal(
 
     Parameters
     ----------
-    s, rows, weights, functional
-        Result and arguments of `fit_functional`, one functional per node.
+    s, condition, rows, weights, functional
+        Results and arguments of `fit_functional`, one functional per node.
     centre : ndarray of int, shape (B,)
         Column of the node itself.
     nodes : int
@@ -124,8 +125,9 @@ def strengthen_diagonal(
     best = strength(s, centre)
     weak = np.flatnonzero(best < WEAK_DIAGONAL)
     for factor in OTHER_POWERS if len(weak) else ():
-        other, condition = fit_functional(rows[weak], weights[weak] ** factor, functional[weak])
+        other, number = fit_functional(rows[weak], weights[weak] ** factor, functional[weak])
         strong = strength(other, centre[weak])
-        better = (strong > best[weak]) & np.isfinite(condition)
-        s[weak[better]], best[weak[better]] = other[better], strong[better]
+        better = (strong > best[weak]) & np.isfinite(number)
+        chosen = weak[better]
+        s[chosen], condition[chosen], best[chosen] = other[better], number[better], strong[better]
     return len(weak)

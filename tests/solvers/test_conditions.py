@@ -228,6 +228,7 @@ def test_pure_neumann_is_solved_for_mean_zero_and_checked() -> None:
     wrong = EllipticProblem(problem.domain, problem.operator, 1.0, Neumann(0.0))
     with pytest.raises(ConfigError, match=r"incompatible: the source exceeds the boundary flux by 1 "):
         solve(wrong, CartesianGrid.uniform(80))
+    assert Poisson(Star(), 0.0, Robin(0.0)).determined_up_to_constants
     # A zeroth-order term determines the constant.
     reaction = EllipticOperator(Laplacian(2).second, zeroth=-1.0)
     helmholtz = manufactured(SMOOTH, Star(), reaction, boundary=Neumann())
