@@ -2,7 +2,7 @@
 
 from .boundary import BoundaryCondition, Dirichlet, Mixed, Neumann, Robin, WithNormal
 from .domains import Box, Disk, Domain, Star, domain_registry
-from .elliptic import solve
+from .elliptic import EllipticSolver, solve
 from .functions import Expression
 from .grid import CartesianGrid
 from .operators import DivAGrad, EllipticOperator, Laplacian
@@ -21,6 +21,7 @@ __all__ = [
     "Domain",
     "EllipticOperator",
     "EllipticProblem",
+    "EllipticSolver",
     "Expression",
     "Laplacian",
     "Mixed",

@@ -1,25 +1,220 @@
 """Problem and grid in, solution out."""
 
 import time
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, ConvergenceError
 
-from .functions import evaluate
+from .boundary import BoundaryCondition
+from .functions import DataFunction, evaluate
 from .grid import CartesianGrid
-from .linear import DirectSolver
+from .linear import DirectSolver, KrylovSolver, ZeroMeanDirectSolver
 from .plg import PLG
+from .plg.precondition import BoundaryBlockMultigrid, low_order_matrix
 from .problems import EllipticProblem
 from .solution import Solution
 
-__all__ = ["solve"]
+__all__ = ["EllipticSolver", "LinearSolverName", "solve"]
 
+LinearSolverName = Literal["auto", "direct", "krylov"]
 COMPATIBILITY = 0.02  # of the mean of |f - G g|: above the discretisation error of usable grids
+DIRECT_UNKNOWNS = {1: 10**9, 2: 6000, 3: 1500}  # up to here a factorisation is the faster solver
+FALLBACK_UNKNOWNS = 200_000  # up to here a factorisation can stand in for a Krylov method that failed
 
 
-def solve(problem: EllipticProblem, grid: CartesianGrid, method: PLG | None = None) -> Solution:
+class EllipticSolver:
+    """A discretised problem with its linear solver, for any number of right-hand sides.
+
+    Parameters
+    ----------
+    problem : EllipticProblem
+    grid : CartesianGrid
+        Its box must contain the domain.
+    method : PLG, optional
+        ``PLG()`` by default: fourth order.
+    solver : {"auto", "direct", "krylov"}
+        Sparse LU; or GMRES preconditioned by multigrid between boundary-block solves, whose cost grows
+        linearly; by default the one that is faster for the number of unknowns, and LU where GMRES
+        does not converge (then ``info["solver"]`` says so).
+    tolerance : float
+        Of the Krylov method: estimated relative error left in the solution of the linear system.
+
+    Attributes
+    ----------
+    system : LinearSystem
+        A and G of A u = f - G g.
+
+    Raises
+    ------
+    GeometryError, StencilError, ConfigError
+        As `solve`.
+
+    Examples
+    --------
+    >>> from sciml.solvers import CartesianGrid, Disk, Poisson
+    >>> solver = EllipticSolver(Poisson(Disk(0.4), 0.0), CartesianGrid.uniform(40))
+    >>> centre = [float(solver.solve(source=f).values[20, 20]) for f in (-1.0, -2.0)]
+    >>> np.allclose(centre, [0.04, 0.08])
+    True
+    """
+
+    def __init__(
+        self,
+        problem: EllipticProblem,
+        grid: CartesianGrid,
+        method: PLG | None = None,
+        solver: LinearSolverName = "auto",
+        tolerance: float = 1e-12,
+    ) -> None:
+        if solver not in ("auto", "direct", "krylov"):
+            raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
+        started = time.process_time()
+        self.problem, self.grid, self.method = problem, grid, method or PLG()
+        self.tolerance = tolerance
+        self.system = self.method.discretise(problem, grid)
+        size = len(self.system.node_index)
+        direct = solver == "direct" or (solver == "auto" and size <= DIRECT_UNKNOWNS[grid.dim])
+        self.name = "direct" if direct else "krylov"
+        self._may_fall_back = solver == "auto" and size <= FALLBACK_UNKNOWNS
+        self._solver = self._direct() if direct else self._krylov()
+        self._setup_seconds = time.process_time() - started
+
+    def solve(
+        self, source: DataFunction | None = None, boundary: BoundaryCondition | None = None
+    ) -> Solution:
+        """Solve with the problem's data, or with others.
+
+        Parameters
+        ----------
+        source : float or callable, optional
+            Another f.
+        boundary : BoundaryCondition, optional
+            Other data g; it must be the same condition, which the matrix has in it.
+
+        Returns
+        -------
+        Solution
+        """
+        problem = self.problem
+        if source is not None or boundary is not None:
+            problem = replace(
+                problem,
+                source=problem.source if source is None else source,
+                boundary=boundary or problem.boundary,
+                exact=None,
+            )
+        started = time.process_time()
+        system = self.system
+        x = self.grid.coordinates(system.node_index)
+        rhs = evaluate(problem.source, x, "source")
+        rhs -= system.boundary_matrix @ problem.boundary.data(system.boundary_points)
+        unknowns, defect = self.solve_unknowns(rhs)
+        values = np.full(self.grid.shape, np.nan)
+        values[tuple(system.node_index.T)] = unknowns
+        info = {
+            "method": repr(self.method),
+            **system.info,
+            "solver": self.name,
+            "iterations": max(len(self.history) - 1, 0),
+            "residual_history": self.history,
+            "compatibility_defect": defect,
+            "residual": _relative(system.matrix @ unknowns + defect - rhs, rhs),
+            "setup_cpu_seconds": self._setup_seconds,
+            "cpu_seconds": self._setup_seconds + time.process_time() - started,
+        }
+        return Solution(problem, self.grid, values, info)
+
+    @property
+    def history(self) -> list[float]:
+        """Estimated relative errors of the last Krylov solve; empty after a direct one."""
+        return list(getattr(self._solver, "history", []))
+
+    def solve_unknowns(self, rhs: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return u and the constant c with A u = rhs - c; c = 0 unless A 1 = 0.
+
+        Raises
+        ------
+        ConfigError
+            If A 1 = 0 and c is too large for data that are compatible up to discretisation errors.
+        ConvergenceError
+            If GMRES does not converge and nothing may stand in for it.
+        """
+        try:
+            unknowns, c = self._solve(rhs)
+        except ConvergenceError:
+            if not self._may_fall_back or self.name != "krylov":
+                raise
+            self._solver, self.name = self._direct(), "direct, as GMRES did not converge"
+            unknowns, c = self._solve(rhs)
+        scale = float(np.mean(np.abs(rhs)))
+        if abs(c) > COMPATIBILITY * scale:
+            raise ConfigError(
+                f"pure Neumann data are incompatible: the source exceeds the boundary flux by {c:.3g} on average "
+                f"({abs(c) / scale:.0%} of the data's size); subtract it from the source, or correct the data"
+            )
+        return unknowns, c
+
+    def _solve(self, rhs: np.ndarray) -> tuple[np.ndarray, float]:
+        if not self.problem.determined_up_to_constants:
+            return self._solver.solve(rhs), 0.0
+        solution = self._solver.solve(np.append(rhs, 0.0))
+        return solution[:-1], float(solution[-1])
+
+    def _direct(self) -> "DirectSolver | ZeroMeanDirectSolver":
+        singular = self.problem.determined_up_to_constants
+        return (ZeroMeanDirectSolver if singular else DirectSolver)(self.system.matrix)
+
+    def _krylov(self) -> KrylovSolver:
+        matrix, precondition = self.system.matrix, self.preconditioner()
+        if not self.problem.determined_up_to_constants:
+            return KrylovSolver(lambda v: matrix @ v, precondition, self.tolerance)
+        # For a nearly symmetric A with A 1 = 0 the mean of the right-hand side is what cannot be met.
+        return KrylovSolver(
+            lambda v: np.append(matrix @ v[:-1] + v[-1], v[:-1].mean()),
+            lambda r: _bordered(precondition, r),
+            self.tolerance,
+        )
+
+    def preconditioner(self) -> BoundaryBlockMultigrid:
+        """Build the preconditioner of A."""
+        system = self.system
+        known = np.zeros(len(system.node_index))
+        feet = system.boundary_points[np.arange(len(system.irregular))]
+        constant, h = np.zeros((1, self.grid.dim), dtype=int), np.asarray(self.grid.spacing)
+        on_constants = self.problem.boundary.rows(np.zeros_like(feet.points), feet, constant, h)[:, 0]
+        known[system.irregular] = np.clip(on_constants, 0.0, 1.0)
+        operator = self.problem.operator
+        low_order = low_order_matrix(operator, self.grid, system.node_index, known)
+        if not known.any():
+            # A singular coarsest grid would blow up constants and cost digits.
+            extent = float(np.subtract(self.grid.upper, self.grid.lower).max())
+            second = operator.coefficients(self.grid.coordinates(system.node_index[:1]))[0]
+            low_order -= 0.1 * float(np.trace(second[0])) / extent**2 * sp.eye_array(len(known))
+        return BoundaryBlockMultigrid(system.matrix, low_order, system.irregular)
+
+
+def _bordered(precondition: BoundaryBlockMultigrid, rhs: np.ndarray) -> np.ndarray:
+    c = rhs[:-1].mean()
+    u = precondition(rhs[:-1] - c)
+    return np.append(u + (rhs[-1] - u.mean()), c)
+
+
+def _relative(residual: np.ndarray, rhs: np.ndarray) -> float:
+    scale = float(np.linalg.norm(rhs))
+    return float(np.linalg.norm(residual)) / (scale or 1.0)
+
+
+def solve(
+    problem: EllipticProblem,
+    grid: CartesianGrid,
+    method: PLG | None = None,
+    solver: LinearSolverName = "auto",
+    tolerance: float = 1e-12,
+) -> Solution:
     """Solve an elliptic problem on a Cartesian grid.
 
     Parameters
@@ -29,6 +224,8 @@ def solve(problem: EllipticProblem, grid: CartesianGrid, method: PLG | None = No
         Its box must contain the domain.
     method : PLG, optional
         ``PLG()`` by default: fourth order.
+    solver, tolerance
+        As for `EllipticSolver`.
 
     Returns
     -------
@@ -56,50 +253,4 @@ def solve(problem: EllipticProblem, grid: CartesianGrid, method: PLG | None = No
     >>> solve(problem, CartesianGrid.uniform(80)).errors()["l2"] < 1e-8
     True
     """
-    method = method or PLG()
-    started = time.process_time()
-    system = method.discretise(problem, grid)
-    x = grid.coordinates(system.node_index)
-    rhs = evaluate(problem.source, x, "source")
-    rhs -= system.boundary_matrix @ problem.boundary.data(system.boundary_points)
-    defect = 0.0
-    if problem.determined_up_to_constants:
-        unknowns, defect = _zero_mean(system.matrix, rhs)
-        rhs -= defect
-    else:
-        unknowns = DirectSolver(system.matrix).solve(rhs)
-    values = np.full(grid.shape, np.nan)
-    values[tuple(system.node_index.T)] = unknowns
-    info = {
-        "method": repr(method),
-        **system.info,
-        "compatibility_defect": defect,
-        "residual": _relative(system.matrix @ unknowns - rhs, rhs),
-        "cpu_seconds": time.process_time() - started,
-    }
-    return Solution(problem, grid, values, info)
-
-
-def _relative(residual: np.ndarray, rhs: np.ndarray) -> float:
-    scale = float(np.abs(rhs).max())
-    return float(np.abs(residual).max()) / (scale or 1.0)
-
-
-def _zero_mean(matrix: sp.csr_array, rhs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Solve A u = rhs - c with A 1 = 0 for u of mean zero and the constant c.
-
-    With u = 0 at the first node, whose row and column are left out, u = v - c w; the first row then
-    gives c. One factorisation, no dense row.
-    """
-    reduced = DirectSolver(matrix[1:, 1:])
-    v, w = reduced.solve(rhs[1:]), reduced.solve(np.ones(len(rhs) - 1))
-    row = matrix[[0], 1:]
-    c = float((rhs[0] - (row @ v)[0]) / (1.0 - (row @ w)[0]))
-    scale = float(np.mean(np.abs(rhs)))
-    if abs(c) > COMPATIBILITY * scale:
-        raise ConfigError(
-            f"pure Neumann data are incompatible: the source exceeds the boundary flux by {c:.3g} on average "
-            f"({abs(c) / scale:.0%} of the data's size); subtract it from the source, or correct the data"
-        )
-    u = np.concatenate([[0.0], v - c * w])
-    return u - u.mean(), c
+    return EllipticSolver(problem, grid, method, solver, tolerance).solve()

@@ -64,8 +64,10 @@ class LinearSystem:
         G.
     node_index : ndarray of int, shape (m, D)
         Grid indices of the unknowns.
+    irregular : ndarray of int, shape (k,)
+        Unknowns whose equations are local fits.
     boundary_points : BoundaryPoints
-        The b points where g is evaluated.
+        The b points where g is evaluated; the first k are the foot points of the irregular unknowns.
     info : dict
         Diagnostics: unknowns, irregular nodes, patterns, fallbacks, largest condition number, seconds.
     """
@@ -73,6 +75,7 @@ class LinearSystem:
     matrix: sp.csr_array
     boundary_matrix: sp.csr_array
     node_index: np.ndarray
+    irregular: np.ndarray
     boundary_points: BoundaryPoints
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -241,7 +244,7 @@ class PLG:
             "nonzeros": int(matrix.nnz),
             "discretise_cpu_seconds": time.process_time() - started,
         }
-        return LinearSystem(matrix, boundary_matrix, index, geometry.points, info)
+        return LinearSystem(matrix, boundary_matrix, index, irregular_rows, geometry.points, info)
 
     def _stencils(
         self, inside: np.ndarray, cut: np.ndarray, irregular: np.ndarray, grid: CartesianGrid
