@@ -6,10 +6,14 @@ A curve c(t) runs counterclockwise around the region that it bounds, so that the
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.interpolate import BSpline, make_interp_spline
 
-__all__ = ["Arc", "Curve", "PolarCurve", "Segment"]
+from .functions import Expression
+
+__all__ = ["Arc", "Curve", "EllipseCurve", "ParametricCurve", "PolarCurve", "Segment", "SplineCurve"]
 
 NEWTON_STEPS = 8
 
@@ -56,6 +60,67 @@ class PolarCurve(Curve):
         e = np.stack([np.cos(t), np.sin(t)], axis=-1)
         e1 = np.stack([-np.sin(t), np.cos(t)], axis=-1)
         return np.asarray(self.center) + r * e, r1 * e + r * e1, (r2 - r) * e + 2 * r1 * e1
+
+
+@dataclass(frozen=True)
+class EllipseCurve(Curve):
+    """Centre + R (a cos t, b sin t), R the rotation by an angle, 0 <= t <= 2 pi."""
+
+    center: tuple[float, float]
+    semi_axes: tuple[float, float]
+    angle: float
+
+    def derivatives(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return c, c' and c''."""
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        axes = np.array([[c, s], [-s, c]]) * np.asarray(self.semi_axes)[:, None]
+        radius = np.stack([np.cos(t), np.sin(t)], axis=-1) @ axes
+        return np.asarray(self.center) + radius, np.stack([-np.sin(t), np.cos(t)], axis=-1) @ axes, -radius
+
+
+@dataclass(frozen=True)
+class SplineCurve(Curve):
+    """The periodic spline of odd degree through points at the parameters of chord length, 0 <= t <= 1."""
+
+    points: tuple[tuple[float, float], ...]
+    degree: int
+
+    @cached_property
+    def _splines(self) -> tuple[BSpline, BSpline, BSpline]:
+        points = np.array([*self.points, self.points[0]])
+        chords = np.linalg.norm(np.diff(points, axis=0), axis=1)
+        t = np.concatenate([[0.0], np.cumsum(chords)]) / chords.sum()
+        spline = make_interp_spline(t, points, k=self.degree, bc_type="periodic")
+        return spline, spline.derivative(), spline.derivative(2)
+
+    def derivatives(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return c, c' and c''."""
+        c, c1, c2 = (spline(np.mod(t, 1.0)) for spline in self._splines)
+        return c, c1, c2
+
+
+@dataclass(frozen=True)
+class ParametricCurve(Curve):
+    """(x(t), y(t)), expressions of t as text, 0 <= t <= 1."""
+
+    x: str
+    y: str
+
+    @cached_property
+    def _functions(self) -> list[list[Expression]]:
+        import sympy
+
+        t = sympy.Symbol("t", real=True)
+        rows = [[Expression(self.x, (t,)), Expression(self.y, (t,))]]
+        for _ in range(2):
+            rows.append([Expression(sympy.diff(f.expression, t), (t,)) for f in rows[-1]])
+        return rows
+
+    def derivatives(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return c, c' and c''."""
+        t = np.asarray(t, dtype=float)
+        c, c1, c2 = (np.stack([f(t) for f in row], axis=-1) for row in self._functions)
+        return c, c1, c2
 
 
 @dataclass(frozen=True)

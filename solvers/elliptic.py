@@ -68,7 +68,7 @@ class EllipticSolver:
         grid: CartesianGrid,
         method: PLG | None = None,
         solver: LinearSolverName = "auto",
-        tolerance: float = 1e-12,
+        tolerance: float = 1e-13,
     ) -> None:
         if solver not in ("auto", "direct", "krylov"):
             raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
@@ -194,7 +194,7 @@ class EllipticSolver:
             extent = float(np.subtract(self.grid.upper, self.grid.lower).max())
             second = operator.coefficients(self.grid.coordinates(system.node_index[:1]))[0]
             low_order -= 0.1 * float(np.trace(second[0])) / extent**2 * sp.eye_array(len(known))
-        return BoundaryBlockMultigrid(system.matrix, low_order, system.irregular)
+        return BoundaryBlockMultigrid(system.matrix, low_order, system.irregular, exact=self.grid.dim < 3)
 
 
 def _bordered(precondition: BoundaryBlockMultigrid, rhs: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ def solve(
     grid: CartesianGrid,
     method: PLG | None = None,
     solver: LinearSolverName = "auto",
-    tolerance: float = 1e-12,
+    tolerance: float = 1e-13,
 ) -> Solution:
     """Solve an elliptic problem on a Cartesian grid.
 

@@ -9,14 +9,14 @@ from sciml.errors import ConfigError
 
 from .functions import DataFunction, Expression, coordinates, derivative, evaluate
 
-__all__ = ["DivAGrad", "EllipticOperator", "Laplacian"]
+__all__ = ["DifferentialOperator", "DivAGrad", "EllipticOperator", "Laplacian"]
 
 Coefficient = DataFunction | str
 
 
 @dataclass(frozen=True)
-class EllipticOperator:
-    """The operator sum_ij A_ij d_i d_j u + sum_i b_i d_i u + c u.
+class DifferentialOperator:
+    """The operator sum_ij A_ij d_i d_j u + sum_i b_i d_i u + c u, of any type.
 
     Every coefficient is a number, a function of position ``a(x, y)``, or an expression as text.
 
@@ -29,17 +29,11 @@ class EllipticOperator:
     zeroth : coefficient, optional
         c, zero by default.
 
-    Raises
-    ------
-    ConfigError
-        If A is not symmetric positive definite: the operator is then not elliptic. Coefficients that
-        vary are checked where they are evaluated.
-
     Examples
     --------
-    >>> operator = EllipticOperator(((1.0, "x*y/2"), ("x*y/2", 2.0)), zeroth=-1.0)
-    >>> operator.coefficients(np.array([[1.0, 0.5]]))[0].tolist()
-    [[[1.0, 0.25], [0.25, 2.0]]]
+    >>> rotation = DifferentialOperator(((0.0, 0.0), (0.0, 0.0)), first=("-y", "x"))
+    >>> rotation.coefficients(np.array([[1.0, 0.5]]))[1].tolist()
+    [[-0.5, 1.0]]
     """
 
     second: tuple[tuple[Coefficient, ...], ...]
@@ -53,12 +47,11 @@ class EllipticOperator:
         first = self.first or (0.0,) * dim
         if len(first) != dim:
             raise ConfigError(f"operator first={self.first}: give {dim} coefficients")
-
         object.__setattr__(self, "second", tuple(tuple(map(self._parsed, row)) for row in self.second))
         object.__setattr__(self, "first", tuple(map(self._parsed, first)))
         object.__setattr__(self, "zeroth", self._parsed(self.zeroth))
         if not any(callable(value) for row in self.second for value in row):
-            self.coefficients(np.zeros((1, dim)), only_second=True)
+            self._second(np.zeros((1, dim)))
 
     def _parsed(self, value: Coefficient) -> DataFunction:
         return Expression(value, coordinates(self.dim)) if isinstance(value, str) else value
@@ -78,9 +71,20 @@ class EllipticOperator:
         """Whether L 1 = 0 for certain: the zeroth coefficient is the number zero."""
         return not callable(self.zeroth) and self.zeroth == 0
 
-    def coefficients(
-        self, points: np.ndarray, only_second: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _second(self, points: np.ndarray) -> np.ndarray:
+        """Evaluate A and check it."""
+        dim = self.dim
+        second = np.empty((len(points), dim, dim))
+        for i in range(dim):
+            for j in range(dim):
+                second[:, i, j] = evaluate(self.second[i][j], points, f"operator second[{i}][{j}]")  # type: ignore[arg-type]
+        scale = np.abs(second).max(axis=(1, 2), initial=0.0)
+        asymmetry = np.abs(second - np.swapaxes(second, 1, 2)).max(axis=(1, 2), initial=0.0)
+        if (asymmetry > 1e-12 * scale).any():
+            raise ConfigError(f"operator second={self.second}: give a symmetric D x D matrix")
+        return second
+
+    def coefficients(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Evaluate A, b and c at points of shape (m, D).
 
         Returns
@@ -92,32 +96,15 @@ class EllipticOperator:
         Raises
         ------
         ConfigError
-            If a value is not finite, or A is somewhere not symmetric positive definite.
+            If a value is not finite, A is not symmetric or, for an elliptic operator, not positive
+            definite somewhere.
         """
-        dim, m = self.dim, len(points)
-        second, first = np.empty((m, dim, dim)), np.zeros((m, dim))
-        for i in range(dim):
-            for j in range(dim):
-                second[:, i, j] = evaluate(
-                    self._parsed(self.second[i][j]), points, f"operator second[{i}][{j}]"
-                )
-        scale = np.abs(second).max(axis=(1, 2), initial=0.0)
-        asymmetry = np.abs(second - np.swapaxes(second, 1, 2)).max(axis=(1, 2), initial=0.0)
-        if (asymmetry > 1e-12 * scale).any():
-            raise ConfigError(f"operator second={self.second}: give a symmetric D x D matrix")
-        smallest = np.linalg.eigvalsh(second)[:, 0]
-        if (smallest <= 0).any():
-            where = points[int(np.argmin(smallest))]
-            place = f" at {np.round(where, 6).tolist()}" if not self.constant else ""
-            raise ConfigError(
-                f"operator second={self.second} is not elliptic{place}: all eigenvalues must be positive "
-                f"(the smallest is {smallest.min():.3g})"
-            )
-        if only_second:
-            return second, first, np.zeros(m)
-        for i in range(dim):
-            first[:, i] = evaluate(self._parsed(self.first[i]), points, f"operator first[{i}]")
-        return second, first, evaluate(self._parsed(self.zeroth), points, "operator zeroth")
+        first = [
+            evaluate(value, points, f"operator first[{i}]")  # type: ignore[arg-type]
+            for i, value in enumerate(self.first)
+        ]
+        zeroth = evaluate(self.zeroth, points, "operator zeroth")  # type: ignore[arg-type]
+        return self._second(points), np.stack(first, axis=1), zeroth
 
     def monomial_coefficients(
         self, exponents: np.ndarray, spacing: np.ndarray, points: np.ndarray
@@ -177,6 +164,36 @@ class EllipticOperator:
             for j, y in enumerate(symbols):
                 result += symbolic(self.second[i][j]) * sympy.diff(expression, x, y)
         return result
+
+
+@dataclass(frozen=True)
+class EllipticOperator(DifferentialOperator):
+    """A `DifferentialOperator` with A positive definite everywhere.
+
+    Raises
+    ------
+    ConfigError
+        If A is not symmetric positive definite: the operator is then not elliptic. Coefficients that
+        vary are checked where they are evaluated.
+
+    Examples
+    --------
+    >>> operator = EllipticOperator(((1.0, "x*y/2"), ("x*y/2", 2.0)), zeroth=-1.0)
+    >>> operator.coefficients(np.array([[1.0, 0.5]]))[0].tolist()
+    [[[1.0, 0.25], [0.25, 2.0]]]
+    """
+
+    def _second(self, points: np.ndarray) -> np.ndarray:
+        second = super()._second(points)
+        smallest = np.linalg.eigvalsh(second)[:, 0]
+        if (smallest <= 0).any():
+            where = points[int(np.argmin(smallest))]
+            place = f" at {np.round(where, 6).tolist()}" if not self.constant else ""
+            raise ConfigError(
+                f"operator second={self.second} is not elliptic{place}: all eigenvalues must be positive "
+                f"(the smallest is {smallest.min():.3g})"
+            )
+        return second
 
 
 def Laplacian(dim: int = 2) -> EllipticOperator:

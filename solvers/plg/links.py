@@ -7,6 +7,7 @@ steps shrink to nothing the segment crosses.
 """
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from ..domains import Domain
 from ..grid import CartesianGrid
@@ -26,12 +27,17 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
     h = np.asarray(grid.spacing)
     dim = grid.dim
     cut = np.zeros((dim, *grid.shape), dtype=bool)
-    samples = domain.boundary(float(h.min()) / 8).points
-    cells = np.unique(np.floor((samples - np.asarray(grid.lower)) / h).astype(int), axis=0)
-    corners = np.stack(np.meshgrid(*[np.arange(2)] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
-    near = (cells[:, None, :] + corners).reshape(-1, dim)
-    near = np.unique(near[((near >= 0) & (near < np.asarray(grid.shape))).all(axis=1)], axis=0)
-    near = near[inside[tuple(near.T)]]
+    samples = domain.boundary(float(h.min()) / (8 if dim < 3 else 1)).points
+    cells = np.floor((samples - np.asarray(grid.lower)) / h).astype(int)
+    met = np.zeros(grid.shape, dtype=bool)
+    for corner in np.ndindex(*(2,) * dim):
+        node = cells + corner
+        node = node[((node >= 0) & (node < np.asarray(grid.shape))).all(axis=1)]
+        met[tuple(node.T)] = True
+    if dim == 3:
+        # The samples are too coarse to meet every cell that the boundary passes.
+        met = binary_dilation(met)
+    near = np.argwhere(met & inside)
     x = grid.coordinates(near)
     distance = np.full(grid.shape, np.inf)
     distance[tuple(near.T)] = np.linalg.norm(domain.closest_point(x).points - x, axis=1)

@@ -13,14 +13,17 @@ constants and stability.
 
 import numpy as np
 
-__all__ = ["capped_inverse_distance", "enrich", "fit_functional", "strengthen_diagonal"]
+__all__ = ["capped_inverse_distance", "enrich", "fit_functional", "fit_polynomial", "strengthen_diagonal"]
 
 WEAK_DIAGONAL = 0.5
 OTHER_POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 8 / 3, 4.0)
 
 
 def enrich(feasible: np.ndarray, core: np.ndarray, count: int) -> np.ndarray:
-    """Return the poised core followed by the nearest other feasible nodes, ``count`` in all if there are.
+    """Return the poised core followed by the nearest other feasible nodes, at most ``count`` in all.
+
+    Nodes at one distance from the centre come together or not at all: part of such a shell, chosen by
+    the order of the axes, costs symmetry and so accuracy.
 
     Parameters
     ----------
@@ -33,17 +36,24 @@ def enrich(feasible: np.ndarray, core: np.ndarray, count: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int, shape (at most count, D)
+    ndarray of int, shape (at most max(count, N), D)
         Offsets. The core guarantees full rank for any set of extra nodes.
+
+    Examples
+    --------
+    >>> enrich(np.ones((3, 3), bool), np.array([[0, 0], [0, 1], [1, 0]]), 6).tolist()
+    [[0, 0], [0, 1], [1, 0], [-1, 0], [0, -1]]
     """
     radius = feasible.shape[0] // 2
-    offsets = np.argwhere(feasible) - radius
+    rest = feasible.copy()
+    rest[tuple((core + radius).T)] = False
+    offsets = np.argwhere(rest) - radius
     distance = np.sum(offsets**2, axis=1)
-    offsets = offsets[np.argsort(distance, kind="stable")]
-    taken = {tuple(point) for point in core.tolist()}
-    extra = [point for point in offsets.tolist() if tuple(point) not in taken]
-    extra = extra[: max(count - len(core), 0)]
-    return np.concatenate([core, np.array(extra, dtype=int).reshape(-1, feasible.ndim)])
+    order = np.argsort(distance, kind="stable")
+    room = max(count - len(core), 0)
+    if room < len(order):
+        order = order[:room][distance[order[:room]] < distance[order[room]]]
+    return np.concatenate([core, offsets[order]])
 
 
 def capped_inverse_distance(xi: np.ndarray, power: float) -> np.ndarray:
@@ -62,28 +72,58 @@ def fit_functional(
         A: data functionals applied to the monomials.
     weights : ndarray, shape (B, M)
         w; zero for padding.
-    functional : ndarray, shape (N,) or (B, N)
-        ell, one for all nodes or one each.
+    functional : ndarray, shape (B, N, K)
+        ell, K functionals for every node.
 
     Returns
     -------
-    s : ndarray, shape (B, M)
-        Weights of the discrete functional: ell(p) = sum_j s_j data_j.
+    s : ndarray, shape (B, M, K)
+        Weights of the discrete functionals: ell(p) = sum_j s_j data_j.
     condition : ndarray, shape (B,)
         Spectral condition number of W A after its columns are normalised; infinite if rank deficient.
     """
+    q, r, scale, condition = _factored(rows, weights)
+    z = np.linalg.solve(np.swapaxes(r, 1, 2), functional / scale[..., None])
+    return weights[..., None] * (q @ z), condition
+
+
+def fit_polynomial(rows: np.ndarray, weights: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit polynomials to data.
+
+    Parameters
+    ----------
+    rows, weights
+        As for `fit_functional`.
+    data : ndarray, shape (B, M)
+        Where the weight is zero it does not count.
+
+    Returns
+    -------
+    coefficients : ndarray, shape (B, N)
+        Of the monomials.
+    condition : ndarray, shape (B,)
+        As for `fit_functional`.
+    """
+    q, r, scale, condition = _factored(rows, weights)
+    right = np.where(weights > 0, weights * data, 0.0)
+    z = np.linalg.solve(r, np.swapaxes(q, 1, 2) @ right[..., None])
+    return z[..., 0] / scale, condition
+
+
+def _factored(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return W A S^-1 = Q R, the column norms S, and the condition numbers."""
     weighted = rows * weights[..., None]
     scale = np.linalg.norm(weighted, axis=1)
     scale[scale == 0] = 1.0
-    q, r = np.linalg.qr(weighted / scale[:, None, :])
+    weighted /= scale[:, None, :]
+    q, r = np.linalg.qr(weighted)
     singular = np.linalg.svd(r, compute_uv=False)
     with np.errstate(divide="ignore"):
         condition = singular[:, 0] / singular[:, -1]
-    regular = condition < 1e13
-    r[~regular] = np.eye(r.shape[-1])
-    z = np.linalg.solve(np.swapaxes(r, 1, 2), (functional / scale)[..., None])
-    s = weights * np.matmul(q, z)[..., 0]
-    return s, np.where(regular, condition, np.inf)
+    deficient = ~(condition < 1e13)
+    r[deficient] = np.eye(r.shape[-1])
+    condition[deficient] = np.inf
+    return q, r, scale, condition
 
 
 def strengthen_diagonal(
@@ -105,7 +145,8 @@ def strengthen_diagonal(
     Parameters
     ----------
     s, condition, rows, weights, functional
-        Results and arguments of `fit_functional`, one functional per node.
+        Results and arguments of `fit_functional` for one functional, shapes (B, M), (B,), (B, M, N),
+        (B, M) and (B, N).
     centre : ndarray of int, shape (B,)
         Column of the node itself.
     nodes : int
@@ -125,7 +166,8 @@ def strengthen_diagonal(
     best = strength(s, centre)
     weak = np.flatnonzero(best < WEAK_DIAGONAL)
     for factor in OTHER_POWERS if len(weak) else ():
-        other, number = fit_functional(rows[weak], weights[weak] ** factor, functional[weak])
+        other, number = fit_functional(rows[weak], weights[weak] ** factor, functional[weak, :, None])
+        other = other[..., 0]
         strong = strength(other, centre[weak])
         better = (strong > best[weak]) & np.isfinite(number)
         chosen = weak[better]

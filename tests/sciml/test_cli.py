@@ -57,7 +57,7 @@ BAD = {
     ),
     "unknown shape": (
         "solve poisson --domain strr",
-        "unknown domain 'strr': did you mean 'star'? known: box",
+        "unknown domain 'strr': did you mean 'star'? known: annulus, ball, box",
     ),
     "unknown architecture": ("train fnoo darcy.h5 -o x", "unknown architecture 'fnoo': did you mean 'fno'?"),
     "unknown flag": ("solve poisson --oder 4", "--oder"),

@@ -1,11 +1,22 @@
 """Linear solvers: against dense algebra, flat iteration counts, failures that say what happened."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from sciml.errors import ConfigError, ConvergenceError
-from sciml.solvers import PLG, CartesianGrid, EllipticSolver, Expression, Poisson, Star, problem_registry, solve
+from sciml.solvers import (
+    PLG,
+    CartesianGrid,
+    EllipticSolver,
+    Expression,
+    Poisson,
+    Star,
+    problem_registry,
+    solve,
+)
 from sciml.solvers.functions import coordinates
 from sciml.solvers.linear import DirectSolver, KrylovSolver, ZeroMeanDirectSolver, gmres
 from sciml.solvers.operators import EllipticOperator, Laplacian
@@ -22,7 +33,7 @@ def test_gmres_solves_and_its_history_is_the_preconditioned_residual() -> None:
     diagonal = np.diag(a)
     x, history = gmres(lambda v: a @ v, b, lambda v: v / diagonal, tolerance=1e-12)
     assert np.allclose(x, np.linalg.solve(a, b), atol=1e-10)
-    assert all(later <= earlier for earlier, later in zip(history, history[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(history))
     early, short = gmres(lambda v: a @ v, b, lambda v: v / diagonal, tolerance=1e-3)
     residual = np.linalg.norm((b - a @ early) / diagonal) / np.linalg.norm(b / diagonal)
     assert residual == pytest.approx(short[-1], rel=1e-9)

@@ -1,5 +1,7 @@
 """The PLG method: exactness, order, stability, speed of convergence on the fact sheet's star."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.sparse.linalg import eigs
@@ -21,9 +23,10 @@ from sciml.solvers import (
     problem_registry,
     solve,
 )
+from sciml.solvers.plane import PlaneDomain
 from sciml.solvers.plg.discretise import regular_stencil
 from sciml.solvers.plg.lattice import lattice_points
-from sciml.solvers.plg.stencil import enrich, fit_functional
+from sciml.solvers.plg.stencil import enrich, fit_functional, fit_polynomial
 from sciml.solvers.polynomials import monomials, multi_indices
 
 MIXED = EllipticOperator(((1.0, 0.5), (0.5, 2.0)), first=(0.3, -0.7), zeroth=-1.5)
@@ -71,14 +74,14 @@ def test_centred_lattice_gives_the_classical_cross() -> None:
     exponents = multi_indices(4, 2)
     points = lattice_points(((0, 1, -1, 2, -2),) * 2)
     rows = monomials(points.astype(float), exponents)[None]
-    functional = Laplacian(2).monomial_coefficients(exponents, np.ones(2), np.zeros((1, 2)))[0]
-    s, condition = fit_functional(rows, np.ones((1, len(points))), functional)
+    functional = Laplacian(2).monomial_coefficients(exponents, np.ones(2), np.zeros((1, 2)))
+    s, condition = fit_functional(rows, np.ones((1, len(points))), functional[..., None])
     expected = {(0, 0): -5.0}
     for d in range(2):
         for k, w in ((1, 4 / 3), (2, -1 / 12)):
             for sign in (1, -1):
                 expected[tuple(sign * k if a == d else 0 for a in range(2))] = w
-    got = dict(zip(map(tuple, points.tolist()), s[0], strict=True))
+    got = dict(zip(map(tuple, points.tolist()), s[0, :, 0], strict=True))
     assert all(got[p] == pytest.approx(expected.get(p, 0.0), abs=1e-13) for p in got)
     assert np.abs(s).sum() == pytest.approx(32 / 3)
     assert np.isfinite(condition).all()
@@ -99,10 +102,14 @@ def test_weights_do_not_change_exactness_and_padding_has_no_effect() -> None:
     rng = np.random.default_rng(4)
     exponents = multi_indices(3, 2)
     xi = rng.normal(size=(5, 25, 2))
-    functional = Laplacian(2).monomial_coefficients(exponents, np.ones(2), np.zeros((1, 2)))[0]
+    functional = Laplacian(2).monomial_coefficients(exponents, np.ones(2), np.zeros((1, 2)))
+    functional = np.stack([np.repeat(functional, 5, axis=0), rng.normal(size=(5, 10))], axis=-1)
     rows, w = monomials(xi, exponents), rng.uniform(0.1, 2, (5, 25))
     s, _ = fit_functional(rows, w, functional)
-    assert np.einsum("bm,bmn->bn", s, rows) == pytest.approx(np.broadcast_to(functional, (5, 10)), abs=1e-9)
+    assert np.einsum("bmk,bmn->bnk", s, rows) == pytest.approx(functional, abs=1e-9)
+    exact = rng.normal(size=(5, 10))
+    coefficients, _ = fit_polynomial(rows, w, np.einsum("bmn,bn->bm", rows, exact))
+    assert coefficients == pytest.approx(exact, abs=1e-9)
     padded, _ = fit_functional(
         np.concatenate([rows, rng.normal(size=(5, 3, 10))], 1),
         np.concatenate([w, np.zeros((5, 3))], 1),
@@ -115,15 +122,17 @@ def test_weights_do_not_change_exactness_and_padding_has_no_effect() -> None:
 def test_rank_deficient_fit_is_reported() -> None:
     exponents = multi_indices(2, 2)
     on_a_line = np.stack([np.arange(8.0), np.arange(8.0)], axis=1)[None]
-    _, condition = fit_functional(monomials(on_a_line, exponents), np.ones((1, 8)), np.ones(6))
+    _, condition = fit_functional(monomials(on_a_line, exponents), np.ones((1, 8)), np.ones((1, 6, 1)))
     assert np.isinf(condition).all()
 
 
 def test_enrichment_takes_the_core_first_then_the_nearest() -> None:
     core = lattice_points(((0, 1, 2), (0, 1, 2)))
-    nodes = enrich(np.ones((5, 5), bool), core, 10)
-    assert nodes[: len(core)].tolist() == core.tolist()
-    assert sorted(map(tuple, nodes[len(core) :].tolist())) == [(-1, -1), (-1, 0), (-1, 1), (0, -1)]
+    shells = [[(-1, 0), (0, -1)], [(-1, -1), (-1, 1), (1, -1)], [(-2, 0), (0, -2)]]
+    for count, whole in ((6, 0), (7, 0), (8, 1), (10, 1), (11, 2), (13, 3)):
+        nodes = enrich(np.ones((5, 5), bool), core, count)
+        assert nodes[: len(core)].tolist() == core.tolist()
+        assert sorted(map(tuple, nodes[len(core) :].tolist())) == sorted(itertools.chain(*shells[:whole]))
 
 
 # Sheet: star, smooth u, Dirichlet, n = 4, rho = 1. L2 errors at N = 40, 80, 160, 320.
@@ -142,7 +151,7 @@ def test_star_reference_errors_and_order(power: float) -> None:
         assert reference is None or error <= 2 * reference
     rate = -np.polyfit(np.log(grids), np.log(errors), 1)[0]
     assert 4.0 <= rate <= 5.6
-    assert solutions[-1].info["nonzeros"] == 344_229
+    assert 0.98 * 344_229 <= solutions[-1].info["nonzeros"] <= 344_229  # parts of a shell are left out
 
 
 @pytest.mark.parametrize(("degree", "low", "high"), [(2, 1.8, 3.2), (3, 3.7, 5.0), (4, 4.0, 5.8)])
@@ -196,7 +205,7 @@ def test_nodes_across_a_gap_are_refused() -> None:
     assert solve(problem, CartesianGrid.uniform(n)).errors()["linf"] < 1e-6
 
 
-class Scaled(Domain):
+class Scaled(PlaneDomain):
     """The same region with another function that is negative inside."""
 
     def __init__(self, domain: Domain, scale: float) -> None:
