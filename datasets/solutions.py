@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sciml.files import refuse_existing
-from sciml.solvers import Solution
+from sciml.solvers import Evolution, Solution
 from sciml.solvers.functions import evaluate
 
 from .atomic_hdf5 import atomic_hdf5
@@ -15,14 +15,15 @@ from .recipe import FieldsLayout, FieldSpec, Trajectory
 __all__ = ["save"]
 
 
-def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
-    """Store a solution as a dataset of kind ``fields`` with one trajectory.
+def save(solution: Solution | Evolution, path: str | Path, overwrite: bool = False) -> None:
+    """Store a solution, or one at several times, as a dataset of kind ``fields`` with one trajectory.
 
-    Fields: source ``f``, ``mask`` and solution ``u``, the first and last 0 outside the domain.
+    Fields: source ``f``, ``mask`` and solution ``u``, the first and last 0 outside the domain. The
+    source of an evolution is that at its first time, and ``u`` has a frame for every time.
 
     Parameters
     ----------
-    solution : Solution
+    solution : Solution or Evolution
     path : path
     overwrite : bool
         Replace an existing file; it survives until the new one is complete.
@@ -42,9 +43,11 @@ def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
     """
     if not overwrite:
         refuse_existing(path)
-    problem, grid, mask = solution.problem, solution.grid, solution.mask
+    evolution = solution if isinstance(solution, Evolution) else None
+    first = solution[0] if isinstance(solution, Evolution) else solution
+    problem, grid, mask = solution.problem, solution.grid, first.mask
     source = np.zeros(grid.shape)
-    source[mask] = evaluate(problem.source, grid.nodes()[mask], "source")
+    source[mask] = evaluate(first.problem.source, grid.nodes()[mask], "source")
     layout = FieldsLayout(
         name=problem.name,
         grid=grid,
@@ -57,6 +60,8 @@ def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
         targets=("u",),
         mask="mask",
         boundary="OPEN",
+        times=tuple(evolution.times.tolist()) if evolution else (0.0, 1.0),
+        steady=evolution is None,
     )
     fields = {"f": source, "mask": mask.astype(float), "u": np.where(mask, solution.values, 0.0)}
     config = {
@@ -67,7 +72,14 @@ def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
         "boundary": repr(problem.boundary),
         "info": solution.info,
     }
-    checks = {"relative_residual": np.array([solution.info["residual"]])}
+    finite = float(np.isfinite(solution.values[..., mask]).all())
+    checks = {"not_finite": np.array([1.0 - finite])}
+    limits = {"not_finite": 0.0}
+    if evolution is None:
+        checks, limits = (
+            {"relative_residual": np.array([solution.info["residual"]])},
+            {"relative_residual": 1e-9},
+        )
     with atomic_hdf5(path) as writer:
         file = writer.file
         create_fields(file, layout, 1)
@@ -77,7 +89,7 @@ def save(solution: Solution, path: str | Path, overwrite: bool = False) -> None:
             np.zeros(1, dtype=np.int64),
             config,
             checks,
-            {"relative_residual": 1e-9},
-            "L u = f, L = " + repr(problem.operator),
+            limits,
+            ("u_t = L u + ..., L = " if evolution else "L u = f, L = ") + repr(problem.operator),
             solution.info["cpu_seconds"],
         )

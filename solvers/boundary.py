@@ -15,7 +15,7 @@ import numpy as np
 from sciml.errors import ConfigError
 
 from .domains import BoundaryPoints
-from .functions import DataFunction, Expression, derivative, evaluate
+from .functions import DataFunction, Expression, at_time, derivative, evaluate
 from .polynomials import monomial_derivatives, monomials
 
 __all__ = ["BoundaryCondition", "Dirichlet", "Mixed", "Neumann", "Robin", "WithNormal"]
@@ -51,6 +51,10 @@ class BoundaryCondition(ABC):
     @abstractmethod
     def of_exact(self, exact: Expression, dim: int) -> "BoundaryCondition":
         """Return the same kind of condition with the data of an exact solution."""
+
+    @abstractmethod
+    def at(self, time: float, dim: int) -> "BoundaryCondition":
+        """Return the condition with its data, functions ``g(x, y, t)``, at one time."""
 
     @property
     def annihilates_constants(self) -> bool:
@@ -93,6 +97,10 @@ class Dirichlet(BoundaryCondition):
     def of_exact(self, exact: Expression, dim: int) -> "Dirichlet":
         """Return u = exact."""
         return Dirichlet(exact)
+
+    def at(self, time: float, dim: int) -> "Dirichlet":
+        """Return u = g(., time)."""
+        return Dirichlet(at_time(self.value, time, dim))
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,12 @@ class Robin(BoundaryCondition):
         """Return the condition whose data are alpha exact + n . grad exact."""
         return Robin(self.alpha, WithNormal(_RobinData(exact, self.alpha, dim)))
 
+    def at(self, time: float, dim: int) -> "Robin":
+        """Return the condition with the data g(., time)."""
+        if isinstance(self.value, WithNormal):
+            return Robin(self.alpha, WithNormal(at_time(self.value.function, time, dim, 2 * dim)))
+        return Robin(self.alpha, at_time(self.value, time, dim))
+
     @property
     def annihilates_constants(self) -> bool:
         """Whether B 1 = 0 for certain: alpha is the number zero."""
@@ -166,6 +180,10 @@ class Neumann(Robin):
 
     def __init__(self, value: "DataFunction | WithNormal" = 0.0) -> None:
         super().__init__(0.0, value)
+
+    def at(self, time: float, dim: int) -> "Neumann":
+        """Return the condition with the data g(., time)."""
+        return Neumann(super().at(time, dim).value)
 
     def __reduce__(self) -> tuple:
         return (Neumann, (self.value,))
@@ -192,11 +210,17 @@ class _RobinData:
         self.exact, self.alpha, self.dim = exact, alpha, dim
         self.gradient = [derivative(exact, axis, dim) for axis in range(dim)]
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether the exact solution does."""
+        return self.exact.takes_time
+
     def __call__(self, *arguments: np.ndarray) -> np.ndarray:
-        position, normal = arguments[: self.dim], arguments[self.dim :]
-        alpha = self.alpha(*position) if callable(self.alpha) else self.alpha
-        flux = sum(n * d(*position) for n, d in zip(normal, self.gradient, strict=True))  # type: ignore[operator]
-        return alpha * self.exact(*position) + flux
+        # Position, time if there is one, normal.
+        where, normal = arguments[: -self.dim], arguments[-self.dim :]
+        alpha = self.alpha(*where[: self.dim]) if callable(self.alpha) else self.alpha
+        flux = sum(n * d(*where) for n, d in zip(normal, self.gradient, strict=True))  # type: ignore[operator]
+        return alpha * self.exact(*where) + flux
 
     def __repr__(self) -> str:
         return f"(alpha={self.alpha!r}) * u + du/dn, u={self.exact!r}"
@@ -272,6 +296,11 @@ class Mixed(BoundaryCondition):
         """Return the same parts with the data of an exact solution."""
         parts = tuple((where, condition.of_exact(exact, dim)) for where, condition in self.parts)
         return Mixed(parts, self.otherwise.of_exact(exact, dim))
+
+    def at(self, time: float, dim: int) -> "Mixed":
+        """Return the same parts with their data at one time."""
+        parts = tuple((where, condition.at(time, dim)) for where, condition in self.parts)
+        return Mixed(parts, self.otherwise.at(time, dim))
 
     @property
     def annihilates_constants(self) -> bool:

@@ -189,5 +189,7 @@ class Arc:
             speed = np.sum(c1 * c1, axis=-1)
             # At the centre of curvature the Hessian vanishes; the reach bounds the step there.
             hessian = np.maximum(speed + np.sum((c - points) * c2, axis=-1), 1e-3 * speed)
-            t = np.clip(t - slope / hessian, low, high)
+            t, before = np.clip(t - slope / hessian, low, high), t
+            if np.abs(t - before).max(initial=0.0) <= 1e-15 * (self.stop - self.start):
+                break
         return t

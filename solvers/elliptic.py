@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import scipy.sparse as sp
 
 from sciml.errors import ConfigError, ConvergenceError
 
@@ -13,8 +12,8 @@ from .boundary import BoundaryCondition
 from .functions import DataFunction, evaluate
 from .grid import CartesianGrid
 from .linear import DirectSolver, KrylovSolver, ZeroMeanDirectSolver
-from .plg import PLG
-from .plg.precondition import BoundaryBlockMultigrid, low_order_matrix
+from .plg import PLG, LinearSystem
+from .plg.precondition import BoundaryBlockMultigrid, precondition
 from .problems import EllipticProblem
 from .solution import Solution
 
@@ -42,11 +41,8 @@ class EllipticSolver:
         does not converge (then ``info["solver"]`` says so).
     tolerance : float
         Of the Krylov method: estimated relative error left in the solution of the linear system.
-
-    Attributes
-    ----------
-    system : LinearSystem
-        A and G of A u = f - G g.
+    system : LinearSystem, optional
+        A and G of A u = f - G g, if they have been built already; also an attribute.
 
     Raises
     ------
@@ -69,13 +65,14 @@ class EllipticSolver:
         method: PLG | None = None,
         solver: LinearSolverName = "auto",
         tolerance: float = 1e-13,
+        system: LinearSystem | None = None,
     ) -> None:
         if solver not in ("auto", "direct", "krylov"):
             raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
         started = time.process_time()
         self.problem, self.grid, self.method = problem, grid, method or PLG()
         self.tolerance = tolerance
-        self.system = self.method.discretise(problem, grid)
+        self.system = system or self.method.discretise(problem, grid)
         size = len(self.system.node_index)
         direct = solver == "direct" or (solver == "auto" and size <= DIRECT_UNKNOWNS[grid.dim])
         self.name = "direct" if direct else "krylov"
@@ -126,7 +123,7 @@ class EllipticSolver:
             "setup_cpu_seconds": self._setup_seconds,
             "cpu_seconds": self._setup_seconds + time.process_time() - started,
         }
-        return Solution(problem, self.grid, values, info)
+        return Solution(problem, self.grid, values, info, self.method, system.places)
 
     @property
     def history(self) -> list[float]:
@@ -169,37 +166,25 @@ class EllipticSolver:
         return (ZeroMeanDirectSolver if singular else DirectSolver)(self.system.matrix)
 
     def _krylov(self) -> KrylovSolver:
-        matrix, precondition = self.system.matrix, self.preconditioner()
+        matrix, preconditioner = self.system.matrix, self.preconditioner()
         if not self.problem.determined_up_to_constants:
-            return KrylovSolver(lambda v: matrix @ v, precondition, self.tolerance)
+            return KrylovSolver(lambda v: matrix @ v, preconditioner, self.tolerance)
         # For a nearly symmetric A with A 1 = 0 the mean of the right-hand side is what cannot be met.
         return KrylovSolver(
             lambda v: np.append(matrix @ v[:-1] + v[-1], v[:-1].mean()),
-            lambda r: _bordered(precondition, r),
+            lambda r: _bordered(preconditioner, r),
             self.tolerance,
         )
 
     def preconditioner(self) -> BoundaryBlockMultigrid:
         """Build the preconditioner of A."""
-        system = self.system
-        known = np.zeros(len(system.node_index))
-        feet = system.boundary_points[np.arange(len(system.irregular))]
-        constant, h = np.zeros((1, self.grid.dim), dtype=int), np.asarray(self.grid.spacing)
-        on_constants = self.problem.boundary.rows(np.zeros_like(feet.points), feet, constant, h)[:, 0]
-        known[system.irregular] = np.clip(on_constants, 0.0, 1.0)
-        operator = self.problem.operator
-        low_order = low_order_matrix(operator, self.grid, system.node_index, known)
-        if not known.any():
-            # A singular coarsest grid would blow up constants and cost digits.
-            extent = float(np.subtract(self.grid.upper, self.grid.lower).max())
-            second = operator.coefficients(self.grid.coordinates(system.node_index[:1]))[0]
-            low_order -= 0.1 * float(np.trace(second[0])) / extent**2 * sp.eye_array(len(known))
-        return BoundaryBlockMultigrid(system.matrix, low_order, system.irregular, exact=self.grid.dim < 3)
+        problem = self.problem
+        return precondition(self.system, problem.operator, problem.boundary, self.grid)
 
 
-def _bordered(precondition: BoundaryBlockMultigrid, rhs: np.ndarray) -> np.ndarray:
+def _bordered(preconditioner: BoundaryBlockMultigrid, rhs: np.ndarray) -> np.ndarray:
     c = rhs[:-1].mean()
-    u = precondition(rhs[:-1] - c)
+    u = preconditioner(rhs[:-1] - c)
     return np.append(u + (rhs[-1] - u.mean()), c)
 
 

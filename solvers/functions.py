@@ -1,13 +1,24 @@
 """Data functions: numbers or callables of position, checked where they are evaluated."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sciml.errors import ConfigError
 
-__all__ = ["DataFunction", "Expression", "coordinates", "derivative", "evaluate"]
+__all__ = [
+    "AtTime",
+    "DataFunction",
+    "Expression",
+    "at_time",
+    "coordinates",
+    "derivative",
+    "evaluate",
+    "takes_time",
+]
 
 DataFunction = float | Callable[..., np.ndarray]
 """A constant, or a function ``f(x, y)`` (``f(x, y, z)`` in 3D) of equally shaped coordinate arrays."""
@@ -64,12 +75,57 @@ class Expression:
         """Evaluate; coordinates and result share one shape."""
         return np.broadcast_to(self._function(*coordinates), np.shape(coordinates[0]))
 
+    @property
+    def takes_time(self) -> bool:
+        """Whether t is one of the symbols."""
+        return any(symbol.name == "t" for symbol in self.symbols)
+
     def __reduce__(self) -> tuple:
         # lambdify makes a closure that cannot be pickled; the expression can.
         return (Expression, (self.expression, self.symbols))
 
     def __repr__(self) -> str:
         return f"Expression({self.expression})"
+
+
+@dataclass(frozen=True)
+class AtTime:
+    """A function of position and time at one time: f(x, y, t, ...) as a function of (x, y, ...)."""
+
+    function: Callable
+    time: float
+    dim: int
+
+    def __call__(self, *arguments: np.ndarray) -> np.ndarray:
+        """Evaluate at the time."""
+        return np.asarray(self.function(*arguments[: self.dim], self.time, *arguments[self.dim :]))
+
+
+def takes_time(function: object, arguments: int) -> bool:
+    """Return whether a data function takes the time in addition to a number of other arguments.
+
+    Examples
+    --------
+    >>> takes_time(lambda x, y: x, 2), takes_time(lambda x, y, t: x, 2), takes_time(1.0, 2)
+    (False, True, False)
+    """
+    if not callable(function):
+        return False
+    known = getattr(function, "takes_time", None)
+    if known is not None:
+        return bool(known)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len([p for p in positional if p.default is p.empty]) == arguments + 1
+
+
+def at_time(function: Any, time: float, dim: int, arguments: int | None = None) -> Any:
+    """Return a data function of position (and of the normal: ``arguments`` in all) at a time."""
+    timed = takes_time(function, dim if arguments is None else arguments)
+    return AtTime(function, time, dim) if timed else function
 
 
 def coordinates(dim: int) -> tuple:

@@ -125,9 +125,13 @@ class PlaneDomain(Domain):
         best = np.full(len(points), np.inf)
         feet, normals = np.empty_like(points), np.empty_like(points)
         piece = np.zeros(len(points), dtype=int)
-        for nearest in candidates:
+        first = candidates[0]
+        for number, nearest in enumerate(candidates):
+            # A neighbouring sample of the same arc leads to the same foot.
+            apart = np.abs(parameters[nearest] - parameters[first]) > 1.5 * steps[sample_piece[first]]
+            other = (sample_piece[nearest] != sample_piece[first]) | apart
             for index, arc in enumerate(self._arcs):
-                mine = np.flatnonzero(sample_piece[nearest] == index)
+                mine = np.flatnonzero((sample_piece[nearest] == index) & (other | (number == 0)))
                 if len(mine) == 0:
                     continue
                 t = arc.closest(points[mine], parameters[nearest[mine]], 1.5 * steps[index])

@@ -115,55 +115,68 @@ def manufactured(
     return EllipticProblem(domain, operator, source, condition, exact, name)
 
 
-SMOOTH = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)"
+SMOOTH = {2: "exp(x)*sin(2*y) + sin(3*x*y + 0.3)", 3: "exp(x)*sin(2*y)*cos(z) + sin(3*x*y + 0.3 + z)"}
+"""Exact solutions of the catalogue, by dimension."""
+
+
+def _smooth(
+    domain: Domain,
+    name: str,
+    operator: EllipticOperator | None = None,
+    boundary: BoundaryCondition | None = None,
+) -> EllipticProblem:
+    return manufactured(SMOOTH[domain.dim], domain, operator, name, boundary)
 
 
 @problem_registry.register("poisson")
 def smooth_poisson(domain: Domain) -> EllipticProblem:
-    """Laplace u = f with the smooth exact solution exp(x) sin 2y + sin(3xy + 0.3)."""
-    return manufactured(SMOOTH, domain, name="poisson")
+    """Laplace u = f with a smooth exact solution, in 2D exp(x) sin 2y + sin(3xy + 0.3)."""
+    return _smooth(domain, "poisson")
 
 
 @problem_registry.register("poisson-neumann")
 def neumann_poisson(domain: Domain) -> EllipticProblem:
     """Laplace u = f with n . grad u = g, solved for mean zero; the solution of ``poisson``."""
-    return manufactured(SMOOTH, domain, name="poisson-neumann", boundary=Neumann())
+    return _smooth(domain, "poisson-neumann", boundary=Neumann())
 
 
 @problem_registry.register("poisson-robin")
 def robin_poisson(domain: Domain) -> EllipticProblem:
     """Laplace u = f with u + n . grad u = g; the solution of ``poisson``."""
-    return manufactured(SMOOTH, domain, name="poisson-robin", boundary=Robin(1.0))
+    return _smooth(domain, "poisson-robin", boundary=Robin(1.0))
 
 
-def _right_half(x, y):  # type: ignore[no-untyped-def]
+def _right_half(x, *others):  # type: ignore[no-untyped-def]
     return x > 0
 
 
 @problem_registry.register("poisson-mixed")
 def mixed_poisson(domain: Domain) -> EllipticProblem:
     """Laplace u = f with Neumann data where x > 0, Dirichlet data elsewhere."""
-    condition = Mixed(((_right_half, Neumann()),))
-    return manufactured(SMOOTH, domain, name="poisson-mixed", boundary=condition)
+    return _smooth(domain, "poisson-mixed", boundary=Mixed(((_right_half, Neumann()),)))
 
 
 @problem_registry.register("anisotropic")
 def anisotropic(domain: Domain) -> EllipticProblem:
-    """u_xx + u_xy + 2 u_yy = f: a cross derivative; the solution of ``poisson``."""
-    return manufactured(SMOOTH, domain, EllipticOperator(((1.0, 0.5), (0.5, 2.0))), "anisotropic")
+    """u_xx + u_xy + 2 u_yy (+ u_zz) = f: a cross derivative; the solution of ``poisson``."""
+    second = ((1.0, 0.5, 0.0), (0.5, 2.0, 0.0), (0.0, 0.0, 1.0))
+    operator = EllipticOperator(tuple(row[: domain.dim] for row in second[: domain.dim]))
+    return _smooth(domain, "anisotropic", operator)
 
 
 @problem_registry.register("diffusion")
 def diffusion(domain: Domain) -> EllipticProblem:
     """div(a grad u) = f with a = 1 + xy + x^2; the solution of ``poisson``."""
-    return manufactured(SMOOTH, domain, DivAGrad("1 + x*y + x**2"), "diffusion")
+    return _smooth(domain, "diffusion", DivAGrad("1 + x*y + x**2", domain.dim))
 
 
 @problem_registry.register("advection-diffusion")
 def advection_diffusion(domain: Domain) -> EllipticProblem:
     """Laplace u / 10 + y u_x - x u_y - u = f: diffusion, rotation and decay."""
-    operator = EllipticOperator(((0.1, 0.0), (0.0, 0.1)), first=("y", "-x"), zeroth=-1.0)
-    return manufactured(SMOOTH, domain, operator, "advection-diffusion")
+    dim = domain.dim
+    second = tuple(tuple(0.1 * (i == j) for j in range(dim)) for i in range(dim))
+    operator = EllipticOperator(second, first=("y", "-x", 0.0)[:dim], zeroth=-1.0)
+    return _smooth(domain, "advection-diffusion", operator)
 
 
 @problem_registry.register("johansen-colella")
@@ -172,6 +185,9 @@ def johansen_colella(domain: Domain) -> EllipticProblem:
 
     The solution is not smooth at r = 0; a fourth-order stencil loses two orders there.
     """
+
+    if domain.dim != 2:
+        raise ConfigError(f"johansen-colella on a {domain.dim}D domain: choose a plane domain")
 
     # r^4 cos 3t = r Re (x + iy)^3 and r^2 cos 3t = Re (x + iy)^3 / r; no division at the origin.
     def exact(x, y):  # type: ignore[no-untyped-def]

@@ -1,6 +1,7 @@
-"""Neural operators: maps between functions, at any resolution."""
+"""Neural operators: maps between functions, at any resolution; solvers as differentiable layers."""
 
+from .differentiable import DifferentiableSolve
 from .fno import FNO, FNOConfig
 from .spectral import SpectralConv
 
-__all__ = ["FNO", "FNOConfig", "SpectralConv"]
+__all__ = ["FNO", "DifferentiableSolve", "FNOConfig", "SpectralConv"]

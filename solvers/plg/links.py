@@ -1,19 +1,22 @@
 """Links between neighbouring nodes that a thin gap of the domain cuts.
 
 Two neighbouring nodes inside the domain may lie on either side of a gap narrower than the spacing:
-no node is outside, yet the solution is not one smooth function. The segment between them is traced
-by steps of the distance to the boundary, inside balls that are known to be free of it; where the
-steps shrink to nothing the segment crosses.
+no node is outside, yet the solution is not one smooth function. Gaps from a sixteenth of the spacing on
+show when phi is looked at along the link. Thinner ones have two sides that face each other; where there
+are such, the segment is traced by steps of the distance to the boundary, inside balls that are known to
+be free of it; where the steps shrink to nothing the segment crosses.
 """
 
 import numpy as np
 from scipy.ndimage import binary_dilation
+from scipy.spatial import cKDTree
 
-from ..domains import Domain
+from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 
 __all__ = ["cut_links", "leaves"]
 
+FACING = -0.5  # cosine between normals below which two sides may bound a gap
 TOUCH = 1e-3  # of h: closer than this the trace has met the boundary
 GRAZING = 0.05  # cosine between segment and normal below which it slides along
 MAX_STEPS = 200
@@ -27,16 +30,20 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
     h = np.asarray(grid.spacing)
     dim = grid.dim
     cut = np.zeros((dim, *grid.shape), dtype=bool)
-    samples = domain.boundary(float(h.min()) / (8 if dim < 3 else 1)).points
-    cells = np.floor((samples - np.asarray(grid.lower)) / h).astype(int)
-    met = np.zeros(grid.shape, dtype=bool)
+    samples = domain.boundary(float(h.min()) / (8 if dim < 3 else 1))
+    cells = np.floor((samples.points - np.asarray(grid.lower)) / h).astype(int)
+    met: np.ndarray = np.zeros(grid.shape, dtype=bool)
+    narrow: np.ndarray = np.zeros(grid.shape, dtype=bool)
+    facing = _facing(samples, float(h.min()) / (8 if dim < 3 else 1))
     for corner in np.ndindex(*(2,) * dim):
         node = cells + corner
-        node = node[((node >= 0) & (node < np.asarray(grid.shape))).all(axis=1)]
-        met[tuple(node.T)] = True
+        kept = ((node >= 0) & (node < np.asarray(grid.shape))).all(axis=1)
+        met[tuple(node[kept].T)] = True
+        narrow[tuple(node[kept & facing].T)] = True
+    # A link is next to cells that it does not pass, and the samples of 3D do not meet every cell.
+    narrow = np.asarray(binary_dilation(narrow))
     if dim == 3:
-        # The samples are too coarse to meet every cell that the boundary passes.
-        met = binary_dilation(met)
+        met = np.asarray(binary_dilation(met))
     near = np.argwhere(met & inside)
     x = grid.coordinates(near)
     distance = np.full(grid.shape, np.inf)
@@ -47,11 +54,25 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
         stop = start + step
         reach = distance[tuple(start.T)] + distance[tuple(stop.T)]
         # Two balls without boundary that overlap cover the segment.
-        doubtful = inside[tuple(stop.T)] & (reach < h[axis])
-        start = start[doubtful]
-        crossed = leaves(domain, grid.coordinates(start), grid.coordinates(start + step))
+        start = start[inside[tuple(stop.T)] & (reach < h[axis])]
+        fractions = np.arange(1, 16)[:, None] / 16
+        along = grid.coordinates(start)[:, None, :] + fractions * (h * step)
+        crossed = np.asarray((domain.phi(along) > 0).any(axis=1))
+        thin = np.flatnonzero(~crossed & narrow[tuple(start.T)])
+        crossed[thin] = leaves(domain, grid.coordinates(start[thin]), grid.coordinates(start[thin] + step))
         cut[(axis, *start[crossed].T)] = True
     return cut
+
+
+def _facing(samples: BoundaryPoints, spacing: float) -> np.ndarray:
+    """Whether another boundary sample close by has the opposite normal, shape (m,)."""
+    count = min(16, len(samples.points))
+    distance, neighbour = cKDTree(samples.points).query(
+        samples.points, k=count, distance_upper_bound=1.5 * spacing
+    )
+    other = samples.normals[np.where(np.isfinite(distance), neighbour, 0)]
+    opposite = np.einsum("mkd,md->mk", other, samples.normals) < FACING
+    return np.asarray((opposite & np.isfinite(distance)).any(axis=1))
 
 
 def leaves(domain: Domain, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 from ..polynomials import multi_indices
 from .lattice import canonical_forms, canonical_search, lattice_points
-from .links import cut_links, leaves
+from .links import FACING, cut_links, leaves
 from .stencil import enrich
 
 __all__ = ["BoundaryNeighbours", "Neighbourhoods", "too_thin"]
@@ -21,7 +21,6 @@ __all__ = ["BoundaryNeighbours", "Neighbourhoods", "too_thin"]
 INSIDE_TOLERANCE = 1e-10  # of h: nodes closer to the boundary than this count as on it
 BOUNDARY_RADIUS = 2.0  # of h: boundary points used around a node
 BOUNDARY_NEIGHBOURS = {1: 2, 2: 12, 3: 20}
-FACING = -0.5  # cosine between normals below which two sides may bound a gap
 VISIBILITY_TOLERANCE = 0.1  # of h: how far a line of sight may leave the domain
 CHUNK = 1 << 23  # window entries handled at a time
 
@@ -221,9 +220,11 @@ class Neighbourhoods:
             sight = (1 - fraction) * x[node] + fraction * samples[end]
             blocked |= domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[end]
         valid[node, neighbour] = ~blocked
-        # A gap may be too thin for that to see; its two sides face each other.
+        # A gap may be too thin for that to see; its two sides face each other, and the far one is met
+        # from outside.
         normals = np.where(valid[..., None], boundary.normals[nearest], 0.0)
         facing = (normals @ np.swapaxes(normals, 1, 2)).min(axis=(1, 2), initial=1.0) < FACING
+        facing &= (np.sum((samples[nearest] - x[:, None, :]) * normals, axis=-1) < 0).any(axis=1)
         node, neighbour = np.nonzero(valid & facing[:, None])
         valid[node, neighbour] = ~leaves(domain, x[node], samples[nearest[node, neighbour]])
         points = np.concatenate([feet.points[:, None, :], samples[nearest]], axis=1)

@@ -8,15 +8,20 @@ algebraic multigrid for the low-order matrix: the iteration count does not grow 
 
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
+from ..boundary import BoundaryCondition
 from ..grid import CartesianGrid
 from ..operators import EllipticOperator
 
-__all__ = ["BoundaryBlockMultigrid", "low_order_matrix"]
+if TYPE_CHECKING:
+    from .discretise import LinearSystem
+
+__all__ = ["BoundaryBlockMultigrid", "low_order_matrix", "precondition"]
 
 
 def low_order_matrix(
@@ -83,6 +88,44 @@ def low_order_matrix(
         values[0] = values[0] - strength * np.where(present, 1.0, known)
     entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
     return sp.coo_array(entries, shape=(m, m)).tocsr()
+
+
+def precondition(
+    system: "LinearSystem",
+    operator: EllipticOperator,
+    boundary: BoundaryCondition,
+    grid: CartesianGrid,
+    identity: float = 0.0,
+    factor: float = 1.0,
+) -> "BoundaryBlockMultigrid":
+    """Build a preconditioner of identity * I + factor * A for the matrix A of a discretised problem.
+
+    Examples
+    --------
+    >>> from sciml.solvers import PLG, Disk, Dirichlet, Laplacian, Poisson
+    >>> problem, grid = Poisson(Disk(), 0.0), CartesianGrid.uniform(40)
+    >>> system = PLG().discretise(problem, grid)
+    >>> m = precondition(system, problem.operator, problem.boundary, grid)
+    >>> u = np.ones(len(system.node_index))
+    >>> bool(np.linalg.norm(m(system.matrix @ u) - u) < 0.3 * np.linalg.norm(u))
+    True
+    """
+    known = np.zeros(len(system.node_index))
+    feet = system.boundary_points[np.arange(len(system.irregular))]
+    constant, h = np.zeros((1, grid.dim), dtype=int), np.asarray(grid.spacing)
+    on_constants = boundary.rows(np.zeros_like(feet.points), feet, constant, h)[:, 0]
+    known[system.irregular] = np.clip(on_constants, 0.0, 1.0)
+    low_order = low_order_matrix(operator, grid, system.node_index, known)
+    if not known.any() and identity == 0.0:
+        # A singular coarsest grid would blow up constants and cost digits.
+        extent = float(np.subtract(grid.upper, grid.lower).max())
+        second = operator.coefficients(grid.coordinates(system.node_index[:1]))[0]
+        low_order -= 0.1 * float(np.trace(second[0])) / extent**2 * sp.eye_array(len(known))
+    matrix = system.matrix
+    if identity != 0.0 or factor != 1.0:
+        unit = identity * sp.eye_array(len(known), format="csr")
+        matrix, low_order = unit + factor * matrix, unit + factor * low_order
+    return BoundaryBlockMultigrid(matrix, low_order, system.irregular, exact=grid.dim < 3)
 
 
 class BoundaryBlockMultigrid:
