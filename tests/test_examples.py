@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sciml.datasets import open_dataset
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -50,3 +52,9 @@ def test_train_fno() -> None:
     assert coarse["resolution"] == [22, 22]
     assert coarse["relative_l2"] < 0.08
     assert fine["relative_l2"] < 1.3 * coarse["relative_l2"]
+
+
+def test_allen_cahn_star() -> None:
+    assert load("allen_cahn_star").main() > 3.8
+    stored = open_dataset("allen_cahn.h5")
+    assert stored.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]

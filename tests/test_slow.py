@@ -1,5 +1,6 @@
-"""What takes minutes: the demo, killed and taken up again, and the accuracy that the README claims."""
+"""What takes minutes: the demo, killed and taken up again, and the accuracy and speed that are claimed."""
 
+import json
 import subprocess
 import sys
 import time
@@ -44,3 +45,30 @@ def test_fno_on_darcy(tmp_path: Path) -> None:
     assert trained["resolution"] == [43, 43]
     assert trained["relative_l2"] <= 0.020
     assert finer["relative_l2"] <= 1.15 * trained["relative_l2"]
+
+
+SCALE = """
+import json, resource, sys
+from sciml.solvers import Ball, CartesianGrid, Star, manufactured, solve
+dim, n = int(sys.argv[1]), int(sys.argv[2])
+smooth = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)" + "*cos(z)" * (dim == 3)
+problem = manufactured(smooth, Star() if dim == 2 else Ball(0.4))
+solution = solve(problem, CartesianGrid.uniform(n, (-0.5,) * dim, (0.5,) * dim))
+keys = "unknowns", "iterations", "discretise_cpu_seconds", "cpu_seconds"
+kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({**{key: solution.info[key] for key in keys}, **solution.errors(), "gigabytes": kibibytes / 1e6}))
+"""
+
+
+@pytest.mark.parametrize(("dim", "n", "unknowns"), [(2, 1280, 500_000), (3, 156, 1_000_000)])
+def test_plg_at_scale(dim: int, n: int, unknowns: int) -> None:
+    """A process of its own, so that the peak of memory is."""
+    command = [sys.executable, "-c", SCALE, str(dim), str(n)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    info = json.loads(output)
+    assert info["unknowns"] > unknowns
+    assert info["iterations"] <= 20
+    assert info["l2"] < (1e-11 if dim == 2 else 1e-10)
+    assert info["discretise_cpu_seconds"] < (10 if dim == 2 else 200)
+    assert info["cpu_seconds"] < 240
+    assert info["gigabytes"] < 8

@@ -66,6 +66,8 @@ BAD = {
     "missing argument": ("train fno darcy.h5", "output"),
     "n too small": ("solve poisson --n 6", "thinner than the stencil of degree 4"),
     "n not positive": ("solve poisson --n 0", "n=0"),
+    "no plane": ("solve johansen-colella --domain ball", "choose a plane domain"),
+    "no exact solution": ("solve nan --plugin nan.py --convergence", "has no exact solution"),
     "domain outside the box": ("solve poisson --domain huge --plugin nan.py", "leaves the grid's box"),
     "nan in a source": ("solve nan --domain disk --plugin nan.py", "source is nan at ("),
     "no such plugin": ("solve poisson --plugin none.py", "plugin"),
@@ -174,6 +176,23 @@ def test_the_loop(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: py
         assert (tmp_path / "runs" / path).stat().st_size > 1000
     with open_dataset(tmp_path / "runs" / "solve" / "solution.h5") as data:
         assert data.n_trajectories == 1
+
+
+def test_solve_in_space_with_a_convergence_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("solve poisson-neumann --domain ball -n 24 --convergence -o runs/ball") == 0
+    printed = capsys.readouterr().out
+    fit = next(line.split() for line in printed.splitlines() if line.strip().startswith("fit"))
+    assert all(float(order) > 3.5 for order in fit[1:])
+    report = (tmp_path / "runs" / "ball" / "report.html").read_text()
+    assert "Convergence" in report
+    assert (tmp_path / "runs" / "ball" / "convergence.png").stat().st_size > 1000
+    mesh = meshio.read(tmp_path / "runs" / "ball" / "solution.vtu")
+    assert mesh.cells[0].type == "hexahedron"
+    with open_dataset(tmp_path / "runs" / "ball" / "solution.h5") as data:
+        assert len(data.resolution) == 3
 
 
 def test_inspect_fails_on_a_check_above_its_limit(
