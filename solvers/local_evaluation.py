@@ -26,9 +26,7 @@ __all__ = ["LocalPolynomials"]
 OUTSIDE_TOLERANCE = 1e-6  # of h: points that far outside count as on the boundary
 CANDIDATES = 32  # nearest nodes tried for a point: beside a gap the nearer ones may lie across it
 FRACTIONS = np.arange(1, 8) / 8  # of a line of sight, where it must be inside
-SIGHT = (
-    0.999  # part of a line of sight that is traced: its end may lie on the boundary, or beyond by rounding
-)
+SIGHT = 0.999  # part of a line of sight that is traced: its end may lie on the boundary
 FACING = -0.5  # cosine between normals below which two sides may bound a gap
 GAP = 2.0  # of h: distance of boundary points on either side of a gap that FRACTIONS may miss
 POINTS = 1 << 16  # evaluated at a time
@@ -226,7 +224,7 @@ class LocalPolynomials:
         across = boundary.points[j] - boundary.points[i]
         normals = boundary.normals[i], boundary.normals[j]
         facing = np.sum(normals[0] * normals[1], axis=1) < FACING
-        facing &= (np.sum(normals[0] * across, axis=1) > 0) | (np.sum(normals[1] * across, axis=1) < 0)
+        facing &= np.sum((normals[0] - normals[1]) * across, axis=1) > 0
         chosen = np.unique([i[facing], j[facing]])
         return cKDTree(boundary.points[chosen]) if len(chosen) else None
 

@@ -15,6 +15,9 @@ import numpy as np
 
 __all__ = ["capped_inverse_distance", "enrich", "fit_functional", "fit_polynomial", "strengthen_diagonal"]
 
+CORRECTIONS = 2
+LARGEST_CONDITION = 1e13
+POWER_STEPS = 6
 WEAK_DIAGONAL = 0.5
 OTHER_POWERS = (1 / 3, 2 / 3, 4 / 3, 5 / 3, 2.0, 8 / 3, 4.0)
 
@@ -80,11 +83,17 @@ def fit_functional(
     s : ndarray, shape (B, M, K)
         Weights of the discrete functionals: ell(p) = sum_j s_j data_j.
     condition : ndarray, shape (B,)
-        Spectral condition number of W A after its columns are normalised; infinite if rank deficient.
+        Spectral condition number, to about a per cent, of W A after its columns are normalised; infinite
+        if rank deficient.
     """
-    q, r, scale, condition = _factored(rows, weights)
-    z = np.linalg.solve(np.swapaxes(r, 1, 2), functional / scale[..., None])
-    return weights[..., None] * (q @ z), condition
+    weighted, inverse, scale, condition = _factored(rows, weights)
+    transposed = np.swapaxes(weighted, 1, 2)
+    s = np.zeros((*rows.shape[:2], functional.shape[2]))
+    # W A = Q R without Q: s = W A R^-1 R^-T ell, and corrections by what is left of ell.
+    for _ in range(1 + CORRECTIONS):
+        rest = functional / scale[..., None] - transposed @ s
+        s += weighted @ (inverse @ (np.swapaxes(inverse, 1, 2) @ rest))
+    return weights[..., None] * s, condition
 
 
 def fit_polynomial(rows: np.ndarray, weights: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,26 +113,39 @@ def fit_polynomial(rows: np.ndarray, weights: np.ndarray, data: np.ndarray) -> t
     condition : ndarray, shape (B,)
         As for `fit_functional`.
     """
-    q, r, scale, condition = _factored(rows, weights)
-    right = np.where(weights > 0, weights * data, 0.0)
-    z = np.linalg.solve(r, np.swapaxes(q, 1, 2) @ right[..., None])
-    return z[..., 0] / scale, condition
+    weighted, inverse, scale, condition = _factored(rows, weights)
+    transposed = np.swapaxes(weighted, 1, 2)
+    right = np.where(weights > 0, weights * data, 0.0)[..., None]
+    c = np.zeros((len(rows), rows.shape[2], 1))
+    for _ in range(1 + CORRECTIONS):
+        c += inverse @ (np.swapaxes(inverse, 1, 2) @ (transposed @ (right - weighted @ c)))
+    return c[..., 0] / scale, condition
 
 
 def _factored(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return W A S^-1 = Q R, the column norms S, and the condition numbers."""
+    """Return B = W A S^-1, R^-1 of B = Q R, the column norms S, and the condition numbers."""
     weighted = rows * weights[..., None]
     scale = np.linalg.norm(weighted, axis=1)
     scale[scale == 0] = 1.0
     weighted /= scale[:, None, :]
-    q, r = np.linalg.qr(weighted)
-    singular = np.linalg.svd(r, compute_uv=False)
-    with np.errstate(divide="ignore"):
-        condition = singular[:, 0] / singular[:, -1]
-    deficient = ~(condition < 1e13)
+    r = np.linalg.qr(weighted, mode="r")
+    pivots = np.abs(np.einsum("bii->bi", r))
+    deficient = ~(pivots.min(axis=1) > pivots.max(axis=1) / LARGEST_CONDITION)
     r[deficient] = np.eye(r.shape[-1])
-    condition[deficient] = np.inf
-    return q, r, scale, condition
+    inverse = np.linalg.inv(r)
+    condition = _spectral_norm(r) * _spectral_norm(inverse)
+    condition[deficient | ~(condition < LARGEST_CONDITION)] = np.inf
+    return weighted, inverse, scale, condition
+
+
+def _spectral_norm(matrices: np.ndarray) -> np.ndarray:
+    """Largest singular values, to about a per cent, by power iteration."""
+    gram = np.swapaxes(matrices, 1, 2) @ matrices
+    largest = np.argmax(np.einsum("bii->bi", gram), axis=1)
+    v = gram[np.arange(len(gram)), largest][..., None]
+    for _ in range(POWER_STEPS):
+        v = gram @ (v / np.linalg.norm(v, axis=1, keepdims=True))
+    return np.sqrt(np.linalg.norm(v, axis=1)[:, 0])
 
 
 def strengthen_diagonal(
