@@ -22,6 +22,7 @@ from .plane import PlaneDomain
 __all__ = ["difference", "intersection", "union"]
 
 EDGE_STEPS = 60
+EXAMINED = 2049  # parameters of an arc looked at for crossings
 
 
 def union(left: Domain, right: Domain) -> Domain:
@@ -199,7 +200,8 @@ class PlaneSetOperation(_Combined, PlaneDomain):
         sides = ((self.left, self.right, 1), (self.right, self.left, self.outward))
         for mine, other, outward in sides:
             assert isinstance(mine, PlaneDomain)
-            for arc in (piece for whole in mine.arcs() for piece in _pieces(whole, other, outward)):
+            assert isinstance(other, PlaneDomain)
+            for arc in (piece for whole in mine.arcs() for piece in _pieces(whole, mine, other, outward)):
                 middle = np.array([0.5 * (arc.start + arc.stop)])
                 x, step = arc.curve.point(middle), 1e-7 * arc.normal(middle)
                 coincident = mine is self.right and abs(other.phi(x)[0]) < 1e-12
@@ -208,9 +210,8 @@ class PlaneSetOperation(_Combined, PlaneDomain):
         return tuple(kept)
 
 
-def _pieces(arc: Arc, other: Domain, outward: int) -> list[Arc]:
-    """Cut an arc where it crosses another domain's boundary; the cuts are found by bisection."""
-    t = np.linspace(arc.start, arc.stop, 2049)
+def _crossings(arc: Arc, other: Domain, t: np.ndarray) -> np.ndarray:
+    """Parameters between the given ones where an arc crosses another domain's boundary, by bisection."""
     outside = other.phi(arc.curve.point(t)) > 0
     flips = np.flatnonzero(outside[1:] != outside[:-1])
     low, high, before = t[flips], t[flips + 1], outside[flips]
@@ -218,7 +219,25 @@ def _pieces(arc: Arc, other: Domain, outward: int) -> list[Arc]:
         middle = 0.5 * (low + high)
         same = (other.phi(arc.curve.point(middle)) > 0) == before
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    cuts = 0.5 * (low + high)
+    return np.asarray(0.5 * (low + high))
+
+
+def _pieces(arc: Arc, mine: PlaneDomain, other: PlaneDomain, outward: int) -> list[Arc]:
+    """Cut an arc of one domain where it crosses another domain's boundary."""
+    t = np.linspace(arc.start, arc.stop, EXAMINED)
+    # Two crossings between neighbouring parameters do not show; those of the other boundary with mine do.
+    seen = [t]
+    for across in other.arcs():
+        found = _crossings(across, mine, np.linspace(across.start, across.stop, EXAMINED))
+        x = across.curve.point(found)
+        nearest = t[cKDTree(arc.curve.point(t)).query(x)[1]] if len(x) else found
+        meeting = arc.closest(x, nearest, t[1] - t[0])
+        meeting = meeting[
+            np.linalg.norm(arc.curve.point(meeting) - x, axis=1) < 1e-9 * arc.length_table()[1][-1]
+        ]
+        seen += [meeting + 1e-9 * side * (arc.stop - arc.start) for side in (-1, 1)]
+    t = np.unique(np.clip(np.concatenate(seen), arc.start, arc.stop))
+    cuts = _crossings(arc, other, t)
     if len(cuts) == 0:
         return [Arc(arc.curve, arc.start, arc.stop, arc.closed, arc.outward * outward)]
     if arc.closed:

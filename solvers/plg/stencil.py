@@ -128,7 +128,7 @@ def _factored(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
     scale = np.linalg.norm(weighted, axis=1)
     scale[scale == 0] = 1.0
     weighted /= scale[:, None, :]
-    r = np.linalg.qr(weighted, mode="r")
+    r = np.asarray(np.linalg.qr(weighted, mode="r"))
     pivots = np.abs(np.einsum("bii->bi", r))
     deficient = ~(pivots.min(axis=1) > pivots.max(axis=1) / LARGEST_CONDITION)
     r[deficient] = np.eye(r.shape[-1])

@@ -106,6 +106,15 @@ def test_boundary_length_of_a_lens() -> None:
     assert length == pytest.approx(2 * r * 2 * np.arccos(d / (2 * r)), rel=1e-5)
 
 
+def test_bites_between_the_points_that_are_examined_are_seen() -> None:
+    angle = np.pi / 2048
+    bitten = Disk(0.4) - Disk(5e-4, (0.4 * np.cos(angle), 0.4 * np.sin(angle)))
+    assert len(bitten.arcs()) == 2
+    slit = Disk(0.4) - Box((-0.45, 0.00625), (0.45, 0.0070833))
+    assert len(slit.arcs()) == 4
+    assert np.abs(slit.phi(slit.boundary(0.01).points)).max() < 1e-12
+
+
 def test_bad_shapes() -> None:
     with pytest.raises(GeometryError, match="amplitude"):
         Star(radius=0.1, amplitude=0.2)
@@ -119,9 +128,13 @@ def test_bad_shapes() -> None:
         _ = (Disk(0.1, (-0.3, 0.0)) & Disk(0.1, (0.3, 0.0))).bounds
     with pytest.raises(ConfigError, match=r"petals=2.5"):
         Star(petals=2.5)  # type: ignore[arg-type]
-    angle = np.pi / 2048  # between two of the points at which arcs are examined for crossings
+
+    class Shifted(Disk):
+        def phi(self, points: np.ndarray) -> np.ndarray:
+            return super().phi(points) + 0.01
+
     with pytest.raises(GeometryError, match="cannot be resolved"):
-        _ = (Disk(0.4) - Disk(5e-4, (0.4 * np.cos(angle), 0.4 * np.sin(angle)))).bounds
+        _ = Shifted().bounds
     with pytest.raises(ConfigError, match="one value per axis"):
         CartesianGrid((0.0,), (1.0, 1.0), (4,))
     with pytest.raises(ConfigError, match="empty"):
