@@ -1,11 +1,12 @@
 """Solutions as datasets."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from sciml.files import refuse_existing
-from sciml.solvers import Evolution, Solution
+from sciml.solvers import Evolution, ParabolicProblem, Solution, WaveProblem
 from sciml.solvers.functions import evaluate
 
 from .atomic_hdf5 import atomic_hdf5
@@ -19,7 +20,8 @@ def save(solution: Solution | Evolution, path: str | Path, overwrite: bool = Fal
     """Store a solution, or one at several times, as a dataset of kind ``fields`` with one trajectory.
 
     Fields: source ``f``, ``mask`` and solution ``u``, the first and last 0 outside the domain. The
-    source of an evolution is that at its first time, and ``u`` has a frame for every time.
+    source of an evolution is that at its first time, and ``u`` has a frame for every time. Fields are
+    float32, as the format has them: a solution of more digits keeps seven.
 
     Parameters
     ----------
@@ -64,18 +66,27 @@ def save(solution: Solution | Evolution, path: str | Path, overwrite: bool = Fal
         steady=evolution is None,
     )
     fields = {"f": source, "mask": mask.astype(float), "u": np.where(mask, solution.values, 0.0)}
-    config = {
-        "problem": problem.name,
-        "domain": repr(problem.domain),
-        "operator": repr(problem.operator),
-        "source": repr(problem.source),
-        "boundary": repr(problem.boundary),
-        "info": solution.info,
-    }
+    terms = (
+        "domain",
+        "operator",
+        "source",
+        "boundary",
+        "velocity",
+        "reaction",
+        "initial",
+        "initial_velocity",
+    )
+    stated = {name: _text(getattr(problem, name)) for name in terms if hasattr(problem, name)}
+    config = {"problem": problem.name, **stated, "info": solution.info}
+    more = "".join(
+        f", {name} = {stated[name]}"
+        for name in ("velocity", "reaction")
+        if stated.get(name, "()") not in ("()", "None")
+    )
     finite = float(np.isfinite(solution.values[..., mask]).all())
     checks = {"not_finite": np.array([1.0 - finite])}
     limits = {"not_finite": 0.0}
-    if evolution is None:
+    if "residual" in solution.info:
         checks, limits = (
             {"relative_residual": np.array([solution.info["residual"]])},
             {"relative_residual": 1e-9},
@@ -90,6 +101,19 @@ def save(solution: Solution | Evolution, path: str | Path, overwrite: bool = Fal
             config,
             checks,
             limits,
-            ("u_t = L u + ..., L = " if evolution else "L u = f, L = ") + repr(problem.operator),
+            _equation(problem) + f" = f, L = {stated['operator']}" + more,
             solution.info["cpu_seconds"],
         )
+
+
+def _text(value: object) -> str:
+    """Describe data; a function without a name of its own by what Python calls it, not by its address."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _equation(problem: object) -> str:
+    if isinstance(problem, WaveProblem):
+        return "u_tt - L u"
+    if isinstance(problem, ParabolicProblem):
+        return "u_t + velocity . grad u - L u - reaction(u)"
+    return "L u + reaction(u)" if getattr(problem, "reaction", None) else "L u"

@@ -52,6 +52,15 @@ class BoundaryCondition(ABC):
     def of_exact(self, exact: Expression, dim: int) -> "BoundaryCondition":
         """Return the same kind of condition with the data of an exact solution."""
 
+    def check(self, boundary: BoundaryPoints) -> None:  # noqa: B027 - most conditions fit every boundary
+        """Refuse to be used on a boundary, of which points at the grid's spacing are given.
+
+        Raises
+        ------
+        ConfigError
+            If parts do not exist on it.
+        """
+
     @abstractmethod
     def at(self, time: float, dim: int) -> "BoundaryCondition":
         """Return the condition with its data, functions ``g(x, y, t)``, at one time."""
@@ -234,7 +243,8 @@ class Mixed(BoundaryCondition):
     ----------
     parts : tuple of pairs (where, condition)
         ``where`` is the index of a piece of the boundary (`BoundaryPoints.piece`), or a function
-        ``where(x, y)`` that is true on the part. The first that holds counts.
+        ``where(x, y)`` that is true on the part. The first that holds counts. Pieces are numbered in
+        the order of a domain's arcs or faces; those of set operations begin with the left operand's.
     otherwise : BoundaryCondition
         On the rest.
 
@@ -248,6 +258,11 @@ class Mixed(BoundaryCondition):
 
     parts: tuple[tuple[int | Callable, BoundaryCondition], ...]
     otherwise: BoundaryCondition = Dirichlet()
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], BoundaryCondition)):
+                raise ConfigError(f"Mixed part {part!r}: give tuples of pairs (where, condition)")
 
     def _split(self, boundary: BoundaryPoints) -> list[tuple[np.ndarray, BoundaryCondition, BoundaryPoints]]:
         """Positions in the arrays, condition and boundary points of every part."""
@@ -296,6 +311,16 @@ class Mixed(BoundaryCondition):
         """Return the same parts with the data of an exact solution."""
         parts = tuple((where, condition.of_exact(exact, dim)) for where, condition in self.parts)
         return Mixed(parts, self.otherwise.of_exact(exact, dim))
+
+    def check(self, boundary: BoundaryPoints) -> None:
+        """Refuse parts that hold nowhere."""
+        for (chosen, _, _), (where, _) in zip(self._split(boundary), self.parts, strict=False):
+            if len(chosen) == 0:
+                pieces = sorted(set(boundary.piece.tolist()))
+                raise ConfigError(
+                    f"Mixed part {where} holds nowhere on the boundary, or where earlier ones hold: its pieces are "
+                    f"{pieces}, from {boundary.points.min(axis=0).tolist()} to {boundary.points.max(axis=0).tolist()}"
+                )
 
     def at(self, time: float, dim: int) -> "Mixed":
         """Return the same parts with their data at one time."""

@@ -17,6 +17,7 @@ from sciml.errors import ConfigError, ConvergenceError
 
 from .boundary import BoundaryCondition, Dirichlet
 from .domains import Domain
+from .functions import expect
 from .grid import CartesianGrid
 from .linear import DirectSolver
 from .operators import EllipticOperator
@@ -110,6 +111,9 @@ def eigenvalues(
     >>> (found.values / np.pi**2).round(2).tolist()
     [2.0, 5.0, 5.0]
     """
+    expect("operator", operator, EllipticOperator, "Laplacian(2), for example")
+    expect("domain", domain, Domain, "Disk(), for example")
+    expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
     started = time.process_time()
     problem = EllipticProblem(domain, operator, 0.0, boundary or Dirichlet())
     system = (method or PLG()).discretise(problem, grid)

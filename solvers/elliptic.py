@@ -9,7 +9,7 @@ import numpy as np
 from sciml.errors import ConfigError, ConvergenceError
 
 from .boundary import BoundaryCondition
-from .functions import DataFunction, evaluate
+from .functions import DataFunction, evaluate, expect
 from .grid import CartesianGrid
 from .linear import DirectSolver, KrylovSolver, ZeroMeanDirectSolver
 from .plg import PLG, LinearSystem
@@ -69,6 +69,9 @@ class EllipticSolver:
     ) -> None:
         if solver not in ("auto", "direct", "krylov"):
             raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
+        expect("problem", problem, EllipticProblem, "evolve solves problems that change in time")
+        expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
+        expect("method", method or PLG(), PLG, "PLG(degree=4)")
         started = time.process_time()
         self.problem, self.grid, self.method = problem, grid, method or PLG()
         self.tolerance = tolerance
@@ -90,13 +93,20 @@ class EllipticSolver:
         source : float or callable, optional
             Another f.
         boundary : BoundaryCondition, optional
-            Other data g; it must be the same condition, which the matrix has in it.
+            Other data g; it must be the same condition B, which the matrix has in it.
 
         Returns
         -------
         Solution
+
+        Raises
+        ------
+        ConfigError
+            If the condition is another one, or data cannot be used.
         """
         problem = self.problem
+        if boundary is not None:
+            self._refuse_another(boundary)
         if source is not None or boundary is not None:
             problem = replace(
                 problem,
@@ -124,6 +134,17 @@ class EllipticSolver:
             "cpu_seconds": self._setup_seconds + time.process_time() - started,
         }
         return Solution(problem, self.grid, values, info, self.method, system.places)
+
+    def _refuse_another(self, boundary: BoundaryCondition) -> None:
+        """Compare two conditions by what they make of first-degree polynomials."""
+        points, dim = self.system.boundary_points, self.grid.dim
+        exponents = np.concatenate([np.zeros((1, dim), dtype=int), np.eye(dim, dtype=int)])
+        xi, h = np.ones_like(points.points), np.asarray(self.grid.spacing)
+        mine, other = (b.rows(xi, points, exponents, h) for b in (self.problem.boundary, boundary))
+        if not np.allclose(mine, other, rtol=1e-12, atol=1e-12):
+            raise ConfigError(
+                f"boundary={boundary}: the matrix was built for {self.problem.boundary}; only the data may differ"
+            )
 
     @property
     def history(self) -> list[float]:

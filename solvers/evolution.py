@@ -24,7 +24,7 @@ from sciml.errors import ConfigError, ConvergenceError
 
 from .elliptic import DIRECT_UNKNOWNS, LinearSolverName
 from .evolution_problems import ParabolicProblem, WaveProblem
-from .functions import DataFunction, at_time, evaluate, takes_time
+from .functions import DataFunction, at_time, evaluate, expect, takes_time
 from .grid import CartesianGrid
 from .linear import DirectSolver, KrylovSolver
 from .nonlinear import Reaction
@@ -195,8 +195,15 @@ class _Space:
         self._timed_source = takes_time(problem.source, grid.dim)
         self._steady_source = None if self._timed_source else self._source(0.0)
 
-    def evaluate(self, function: DataFunction, name: str) -> np.ndarray:
-        """Values of a function of position at the unknowns."""
+    def evaluate(self, function: DataFunction | np.ndarray, name: str) -> np.ndarray:
+        """Values of a function of position, or of an array on the grid, at the unknowns."""
+        if isinstance(function, np.ndarray):
+            if function.shape != self.grid.shape:
+                raise ConfigError(
+                    f"{name} of shape {function.shape}: give values on the grid, {self.grid.shape}"
+                )
+            values = function[tuple(self.system.node_index.T)]
+            return evaluate(lambda *_: values, self.x, name)
         return evaluate(function, self.x, name)
 
     def _source(self, t: float) -> np.ndarray:
@@ -330,7 +337,9 @@ def _spectral_radius(matrix: sp.csr_array) -> float:
 
 @dataclass(frozen=True)
 class Evolution:
-    """A solution at several times.
+    """A solution at several times; ``evolution[k]`` is the `Solution` at times[k].
+
+    `sciml.datasets.save` stores it.
 
     Attributes
     ----------
@@ -357,6 +366,8 @@ class Evolution:
 
     def __getitem__(self, k: int) -> Solution:
         """Return the state at times[k] as a `Solution`, with the data of that time."""
+        if not isinstance(k, int | np.integer):
+            raise ConfigError(f"evolution[{k}]: give one number; values and times take slices")
         problem = self.problem.at(float(self.times[k]))
         return Solution(problem, self.grid, self.values[k], self.info, self.method)
 
@@ -418,13 +429,17 @@ def evolve(
 
     Examples
     --------
-    >>> from sciml.solvers import CartesianGrid, Disk
-    >>> from sciml.solvers.evolution_problems import manufactured_evolution
+    >>> from sciml.solvers import CartesianGrid, Disk, manufactured_evolution
     >>> heat = manufactured_evolution("exp(-2*t)*cos(x + y)", Disk())
     >>> run = evolve(heat, CartesianGrid.uniform(24), [0, 0.5, 1], step=0.05)
     >>> run[-1].errors()["l2"] < 1e-6
     True
     """
+    expect("problem", problem, (ParabolicProblem, WaveProblem), "solve takes problems without time")
+    expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
+    expect("method", method or PLG(), PLG, "PLG(degree=4)")
+    if np.ndim(times) != 1:
+        raise ConfigError(f"times={times}: give a sequence, the first that of the initial data")
     started = time.process_time()
     method = method or PLG(weight_power=1.0 if explicit else 3.0)
     kind: Any = _Wave if isinstance(problem, WaveProblem) else _Parabolic
@@ -433,8 +448,8 @@ def evolve(
     limit = system.largest_step(y)
     if step is not None and step > limit:
         raise ConfigError(
-            f"step={step}: advection and reaction, which are explicit, allow at most {limit:.3g} at the start; "
-            "take a shorter step, or tolerance= for adaptive ones"
+            f"step={step}: advection and reaction, which are explicit, allow at most {limit:.3g} at the start (a "
+            "reaction may allow less later); take a shorter step, tolerance= for adaptive ones, or explicit=False"
         )
     inside = tuple(system.space.system.node_index.T)
     values = np.full((len(times), *grid.shape), np.nan)

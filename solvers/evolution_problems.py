@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from sciml.errors import ConfigError
 
 from .boundary import BoundaryCondition, Dirichlet
 from .domains import Domain
-from .functions import DataFunction, Expression, at_time, coordinates
+from .functions import DataFunction, Expression, at_time, coordinates, expect
 from .nonlinear import Reaction
 from .operators import Coefficient, DifferentialOperator, EllipticOperator, Laplacian
 from .problems import EllipticProblem
@@ -20,12 +22,15 @@ class _EvolutionProblem:
     domain: Domain
     operator: EllipticOperator
     boundary: BoundaryCondition
-    initial: DataFunction
+    initial: DataFunction | np.ndarray
     source: DataFunction = 0.0
     exact: Callable | None = None
     name: str = "evolution"
 
     def __post_init__(self) -> None:
+        expect("domain", self.domain, Domain, "Disk(), for example")
+        expect("operator", self.operator, EllipticOperator, "Laplacian(2), for example")
+        expect("boundary", self.boundary, BoundaryCondition, "Dirichlet(0.0), for example")
         if self.operator.dim != self.domain.dim:
             raise ConfigError(
                 f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
@@ -50,8 +55,8 @@ class ParabolicProblem(_EvolutionProblem):
         L, constant in time.
     boundary : BoundaryCondition
         Its data are functions ``g(x, y, t)``, or ``g(x, y)`` if they do not change.
-    initial : float or callable
-        u(x, y) at the first time.
+    initial : float, callable or ndarray
+        u(x, y) at the first time, or values on the grid: ``values[k]`` of an `Evolution` to go on from.
     source : float or callable
         f(x, y, t) or f(x, y).
     exact : callable, optional
@@ -75,6 +80,9 @@ class ParabolicProblem(_EvolutionProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expect("velocity", self.velocity, tuple, "one coefficient for every axis, constant in time")
+        if self.reaction is not None:
+            expect("reaction", self.reaction, Reaction, 'Reaction("u - u**3"), for example')
         if len(self.velocity) not in (0, self.domain.dim):
             raise ConfigError(f"velocity={self.velocity}: give {self.domain.dim} components")
 

@@ -17,6 +17,7 @@ __all__ = [
     "coordinates",
     "derivative",
     "evaluate",
+    "expect",
     "takes_time",
 ]
 
@@ -194,8 +195,16 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
     ConfigError
         If the result has another shape, is not real, or is not finite (the message says where).
     """
-    raw = function(*points.T) if callable(function) else function
     try:
+        raw = function(*points.T) if callable(function) else function
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} cannot be evaluated ({error}): it is called with {points.shape[1]} arrays of {len(points)} "
+            "numbers, and must work on arrays (np.sin for math.sin, np.where for if)"
+        ) from error
+    try:
+        if raw is None:
+            raise TypeError("no value")
         if np.iscomplexobj(raw):
             raise TypeError("complex values")
         values = np.broadcast_to(np.asarray(raw, dtype=float), points.shape[:1]).copy()
@@ -212,3 +221,22 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
             f"({int(bad.sum())} of {len(points)} points are not finite): define it on the whole domain"
         )
     return values
+
+
+def expect(name: str, value: object, kind: type | tuple[type, ...], remedy: str) -> None:
+    """Refuse an argument of the wrong type.
+
+    Raises
+    ------
+    ConfigError
+        That names the argument, the value and a remedy.
+
+    Examples
+    --------
+    >>> expect("grid", 40, tuple, "(40, 40)")
+    Traceback (most recent call last):
+    sciml.errors.ConfigError: grid=40 is no tuple: (40, 40)
+    """
+    if not isinstance(value, kind):
+        wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ConfigError(f"{name}={value!r} is no {wanted}: {remedy}")

@@ -76,6 +76,8 @@ class CartesianGrid:
         periodic: bool = False,
     ) -> "CartesianGrid":
         """Return the grid with ``n`` cells along every axis of the box."""
+        if isinstance(n, str) or n != int(n):
+            raise ConfigError(f"n={n!r}: give a whole number of cells")
         dim = len(lower)
         return cls(lower, upper, (n,) * dim, (periodic,) * dim)
 

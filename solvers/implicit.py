@@ -30,9 +30,14 @@ class ImplicitDomain(Domain):
         """Return grad phi, shape (m, D) to (m, D)."""
         raise NotImplementedError
 
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of the box in which the boundary is looked for."""
+        return self.bounds
+
     @cached_property
     def _extent(self) -> float:
-        lower, upper = self.bounds
+        lower, upper = self.box
         return float((upper - lower).max())
 
     @cached_property
@@ -40,8 +45,8 @@ class ImplicitDomain(Domain):
         points = self._project_cells(self._extent / RESOLUTION[self.dim])
         if len(points) == 0:
             raise GeometryError(
-                f"domain {self} has no boundary in its bounding box from {self.bounds[0].tolist()} to "
-                f"{self.bounds[1].tolist()}: phi must be negative inside and positive on the box"
+                f"domain {self} has no boundary in its box from {self.box[0].tolist()} to "
+                f"{self.box[1].tolist()}: phi must be negative inside and positive on the box"
             )
         return cKDTree(points), points
 
@@ -63,7 +68,7 @@ class ImplicitDomain(Domain):
 
         The cells are found by halving coarser ones, which bounds the work by the size of the boundary.
         """
-        lower, upper = self.bounds
+        lower, upper = self.box
         coarse = max(self._extent / RESOLUTION[self.dim], side)
         halvings = int(np.ceil(np.log2(coarse / side) - 1e-9))
         lower = lower - 0.513 * coarse
@@ -219,17 +224,35 @@ class LevelSet(ImplicitDomain):
         return len(self.lower)
 
     @property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Corners of the bounding box of the boundary samples."""
-        return self._box
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The corners given."""
+        return np.asarray(self.lower, dtype=float), np.asarray(self.upper, dtype=float)
 
     @cached_property
-    def _box(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(self.lower, dtype=float), np.asarray(self.upper, dtype=float)
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Corners of the bounding box of the boundary's samples."""
+        self._refuse_negative_sides()
+        points = self._samples[1]
+        return points.min(axis=0), points.max(axis=0)
+
+    def _refuse_negative_sides(self) -> None:
+        lower, upper = self.box
+        axes = [np.linspace(a, b, RESOLUTION[self.dim] + 1) for a, b in zip(lower, upper, strict=True)]
+        for d in range(self.dim):
+            for end in (lower[d], upper[d]):
+                side = [axis if e != d else np.array([end]) for e, axis in enumerate(axes)]
+                points = np.stack(np.meshgrid(*side, indexing="ij"), axis=-1).reshape(-1, self.dim)
+                inside = self.phi(points) < 0
+                if inside.any():
+                    raise GeometryError(
+                        f"level set {self.function} is negative at {points[np.argmax(inside)].tolist()}, on its box: "
+                        "enlarge the box, or change the sign of phi, which is negative inside"
+                    )
 
     def phi(self, points: np.ndarray) -> np.ndarray:
         """Evaluate the function."""
-        values: np.ndarray = np.asarray(self.function(*np.moveaxis(points, -1, 0)), dtype=float)  # type: ignore[operator]
+        # A copy: expressions may return read-only views.
+        values: np.ndarray = np.array(self.function(*np.moveaxis(points, -1, 0)), dtype=float)  # type: ignore[operator]
         if values.shape != points.shape[:-1] or not np.isfinite(values).all():
             raise ConfigError(
                 f"level set function {self.function} returned shape {values.shape} for points of shape "

@@ -19,7 +19,7 @@ from sciml.errors import ConfigError, ConvergenceError
 from .boundary import BoundaryCondition, Dirichlet
 from .domains import Domain
 from .elliptic import EllipticSolver, LinearSolverName
-from .functions import DataFunction, Expression, coordinates, derivative, evaluate
+from .functions import DataFunction, Expression, coordinates, derivative, evaluate, expect
 from .grid import CartesianGrid
 from .operators import EllipticOperator, Laplacian
 from .plg import PLG
@@ -225,6 +225,9 @@ def solve_nonlinear(
     """
     if not 0 < tolerance < 1:
         raise ConfigError(f"tolerance={tolerance}: choose a number between 0 and 1")
+    expect("problem", problem, EllipticProblem, "Poisson(Disk(), 1.0), for example")
+    expect("reaction", reaction, Reaction, 'Reaction("exp(u)"), for example')
+    expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
     if max_iterations < 1:
         raise ConfigError(f"max_iterations={max_iterations}: allow at least one Newton step")
     started = time.process_time()

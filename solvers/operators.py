@@ -154,7 +154,8 @@ class DifferentialOperator:
                 return value.expression
             if callable(value):
                 raise ConfigError(
-                    f"coefficient {value} has no expression: give it as text, or state the source yourself"
+                    f"coefficient {value} has no expression, which a manufactured source needs: give it as text, or "
+                    "state the source yourself"
                 )
             return sympy.Integer(int(value)) if value == int(value) else sympy.Float(value)
 
@@ -205,6 +206,8 @@ def DivAGrad(
     coefficient: Coefficient, dim: int = 2, gradient: tuple[Callable | float | str, ...] | None = None
 ) -> EllipticOperator:
     """Return div(a grad u) = a Laplace u + grad a . grad u for a smooth scalar a > 0.
+
+    A coefficient that jumps is another problem, with conditions on the interface, which this is not.
 
     Parameters
     ----------

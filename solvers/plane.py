@@ -341,7 +341,7 @@ class Annulus(PlaneDomain):
 
 @dataclass(frozen=True)
 class Polygon(PlaneDomain):
-    """The polygon with given vertices, in either direction.
+    """The polygon with given vertices, in either direction; the first may be repeated at the end.
 
     Raises
     ------
@@ -357,13 +357,14 @@ class Polygon(PlaneDomain):
     vertices: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vertices", _open_chain(self.vertices, "polygon vertices"))
         if len(self.vertices) < 3:
             raise GeometryError(f"polygon vertices={self.vertices}: give at least three")
-        _orientation(np.asarray(self.vertices, dtype=float), "polygon")
+        _orientation(np.asarray(self.vertices), "polygon")
 
     def arcs(self) -> tuple[Arc, ...]:
         """Return the sides, in the order of the vertices."""
-        corners = [(float(x), float(y)) for x, y in self.vertices]
+        corners = list(self.vertices)
         outward = _orientation(np.asarray(corners), "polygon")
         sides = zip(corners, corners[1:] + corners[:1], strict=True)
         return tuple(Arc(Segment(a, b), 0.0, 1.0, outward=outward) for a, b in sides)
@@ -376,7 +377,7 @@ class Spline(PlaneDomain):
     Parameters
     ----------
     points : tuple of (x, y)
-        At least degree + 1.
+        At least degree + 1; the first may be repeated at the end.
     degree : {3, 5}
         3: continuous curvature; 5: four continuous derivatives.
 
@@ -399,9 +400,9 @@ class Spline(PlaneDomain):
     def __post_init__(self) -> None:
         if self.degree not in (3, 5):
             raise ConfigError(f"spline degree={self.degree}: choose 3 or 5")
+        object.__setattr__(self, "points", _open_chain(self.points, "spline points"))
         if len(self.points) < self.degree + 1:
             raise GeometryError(f"spline with {len(self.points)} points: give at least {self.degree + 1}")
-        object.__setattr__(self, "points", tuple((float(x), float(y)) for x, y in self.points))
         self.arcs()
 
     def arcs(self) -> tuple[Arc, ...]:
@@ -456,6 +457,19 @@ class Parametric(PlaneDomain):
         return tuple(Arc(curve, 0.0, 1.0, smooth, outward) for curve in curves)
 
 
+def _open_chain(points: object, name: str) -> tuple[tuple[float, float], ...]:
+    """Points of a closed chain, each once."""
+    array = np.array(points, dtype=float)
+    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all():
+        raise GeometryError(f"{name} of shape {array.shape}: give pairs of finite numbers (x, y)")
+    if len(array) > 1 and (array[0] == array[-1]).all():
+        array = array[:-1]
+    twice = (array == np.roll(array, -1, axis=0)).all(axis=1)
+    if len(array) > 1 and twice.any():
+        raise GeometryError(f"{name}: {array[np.argmax(twice)].tolist()} comes twice in a row; leave one out")
+    return tuple((float(x), float(y)) for x, y in array)
+
+
 def _orientation(points: np.ndarray, name: str) -> int:
     """Return 1 for a closed polygon that runs counterclockwise, -1 for clockwise; refuse crossings."""
     a, b = points, np.roll(points, -1, axis=0)
@@ -468,7 +482,9 @@ def _orientation(points: np.ndarray, name: str) -> int:
     c, d = a[:, None], b[:, None]
     proper = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
     if proper.any():
-        where = a[np.argwhere(proper)[0][0]]
+        i, j = np.argwhere(proper)[0]
+        p, q = side(c[j, 0], d[j, 0], a[i]), side(c[j, 0], d[j, 0], b[i])
+        where = a[i] + p / (p - q) * (b[i] - a[i])
         raise GeometryError(f"{name} crosses itself near {np.round(where, 4).tolist()}: give a simple curve")
     area = float(np.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]))
     if area == 0:

@@ -8,7 +8,7 @@ from sciml.registry import Registry
 
 from .boundary import BoundaryCondition, Dirichlet, Mixed, Neumann, Robin
 from .domains import Domain
-from .functions import DataFunction, Expression, coordinates
+from .functions import DataFunction, Expression, coordinates, expect
 from .operators import DivAGrad, EllipticOperator, Laplacian
 
 __all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry"]
@@ -42,6 +42,9 @@ class EllipticProblem:
     name: str = "elliptic"
 
     def __post_init__(self) -> None:
+        expect("domain", self.domain, Domain, "Disk(), for example")
+        expect("operator", self.operator, EllipticOperator, "Laplacian(2), for example")
+        expect("boundary", self.boundary, BoundaryCondition, "Dirichlet(0.0), for example")
         if self.operator.dim != self.domain.dim:
             raise ConfigError(
                 f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
@@ -68,7 +71,9 @@ def Poisson(
     >>> bool(solve(torsion, CartesianGrid.uniform(20)).errors()["linf"] < 1e-14)
     True
     """
-    return EllipticProblem(domain, Laplacian(domain.dim), source, boundary or Dirichlet(), exact, "poisson")
+    expect("domain", domain, Domain, "Disk(), for example")
+    condition = Dirichlet() if boundary is None else boundary
+    return EllipticProblem(domain, Laplacian(domain.dim), source, condition, exact, "poisson")
 
 
 def manufactured(

@@ -19,9 +19,16 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_solving_in_python(capsys: pytest.CaptureFixture) -> None:
-    exec(compile(BLOCKS[0], "README.md", "exec"), {})
+    names: dict = {}
+    exec(compile(BLOCKS[0], "README.md", "exec"), names)
     assert "linf" in capsys.readouterr().out
     assert Path("star.vtu").exists()
+    continued = [block for block in BLOCKS if block.startswith("# continued")]
+    assert len(continued) == 3
+    for block in continued:
+        exec(compile(block, "README.md", "exec"), names)
+        assert capsys.readouterr().out
+    assert Path("flow.h5").exists()
 
 
 def test_plugin() -> None:

@@ -29,7 +29,7 @@ class SolveArguments:
 
     domain: str = "star"
     """Shape: star, disk, box, ellipse or annulus; in 3D ball, ellipsoid, torus or cuboid."""
-    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
+    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"], metavar="INT")] = None
     """Grid cells per unit length, by default 128, in 3D 48; the grid's box is [-1/2, 1/2]^D."""
     order: Literal[2, 3, 4, 5, 6] = 4
     """Degree of the local polynomials. With Dirichlet data the error falls at least at order

@@ -198,6 +198,7 @@ class PLG:
         regular = np.all([places.holds(offsets) for offsets, _ in stencils], axis=0)
         regular_rows, irregular_rows = np.flatnonzero(regular), np.flatnonzero(~regular)
         fits = LocalFits.around(places, boundary, places.index[irregular_rows], self.weight_power)
+        boundary.check(fits.boundary.points[np.arange(len(irregular_rows), len(fits.boundary.points.points))])
         weights, condition, refitted = self._fit(fits, operators)
 
         height, width = len(places.index), fits.offsets.shape[1]

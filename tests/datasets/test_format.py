@@ -201,3 +201,39 @@ def test_layout_refuses_what_does_not_fit(tmp_path: Path) -> None:
         write(tmp_path / "x.h5", layout, [Trajectory({"a": np.zeros(3)})])
     with pytest.raises(DatasetFormatError, match="field 'a' is missing"):
         write(tmp_path / "y.h5", layout, [Trajectory({})])
+
+
+def test_evolutions_and_their_frames_are_stored(tmp_path: Path) -> None:
+    from sciml.solvers import (
+        CartesianGrid,
+        Dirichlet,
+        Disk,
+        Laplacian,
+        ParabolicProblem,
+        Reaction,
+        WaveProblem,
+        evolve,
+    )
+
+    grid = CartesianGrid.uniform(24)
+    problem = ParabolicProblem(
+        Disk(), Laplacian(2), Dirichlet(), lambda x, y: x, velocity=(1.0, 0.0), reaction=Reaction("u - u**3")
+    )
+    run = evolve(problem, grid, [0.0, 0.25, 1.0], step=0.05)
+    save(run, tmp_path / "run.h5")
+    save(run[-1], tmp_path / "frame.h5")
+    save(
+        evolve(WaveProblem(Disk(), Laplacian(2), Dirichlet(), 0.0), grid, [0, 1], step=0.1),
+        tmp_path / "wave.h5",
+    )
+    with open_dataset(tmp_path / "run.h5") as data:
+        assert data.times.tolist() == [0.0, 0.25, 1.0]
+        stored = data["u"][0]
+        assert np.allclose(stored, np.nan_to_num(run.values), atol=1e-7)
+    with h5py.File(tmp_path / "run.h5") as file:
+        text = str(dict(file["provenance"].attrs)) + str([v[()] for v in file["provenance"].values()])
+    assert "velocity" in text
+    assert "u - u**3" in text.replace("-u**3 + u", "u - u**3")
+    assert "0x" not in text
+    with open_dataset(tmp_path / "frame.h5") as data:
+        assert np.allclose(data.read("u")[0], np.nan_to_num(run.values[-1]), atol=1e-7)

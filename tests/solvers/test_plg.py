@@ -70,21 +70,34 @@ def test_residual_of_polynomials_is_round_off(rho: float) -> None:
     assert np.abs(left - problem.source(*x.T)).max() < 1e-9  # entries are of order 48^2
 
 
-def test_centred_lattice_gives_the_classical_cross() -> None:
-    exponents = multi_indices(4, 2)
-    points = lattice_points(((0, 1, -1, 2, -2),) * 2)
+@pytest.mark.parametrize(
+    ("dim", "degree", "cross"),
+    [
+        (2, 2, (-2.0, 1.0)),
+        (2, 4, (-5 / 2, 4 / 3, -1 / 12)),
+        (2, 6, (-49 / 18, 3 / 2, -3 / 20, 1 / 90)),
+        (3, 2, (-2.0, 1.0)),
+        (3, 4, (-5 / 2, 4 / 3, -1 / 12)),
+    ],
+)
+def test_centred_lattice_gives_the_classical_cross(dim: int, degree: int, cross: tuple[float, ...]) -> None:
+    exponents = multi_indices(degree, dim)
+    near_first = [sign * k for k in range(1, degree // 2 + 1) for sign in (1, -1)]
+    points = lattice_points(((0, *near_first),) * dim)
     rows = monomials(points.astype(float), exponents)[None]
-    functional = Laplacian(2).monomial_coefficients(exponents, np.ones(2), np.zeros((1, 2)))
+    functional = Laplacian(dim).monomial_coefficients(exponents, np.ones(dim), np.zeros((1, dim)))
     s, condition = fit_functional(rows, np.ones((1, len(points))), functional[..., None])
-    expected = {(0, 0): -5.0}
-    for d in range(2):
-        for k, w in ((1, 4 / 3), (2, -1 / 12)):
-            for sign in (1, -1):
-                expected[tuple(sign * k if a == d else 0 for a in range(2))] = w
-    got = dict(zip(map(tuple, points.tolist()), s[0, :, 0], strict=True))
-    assert all(got[p] == pytest.approx(expected.get(p, 0.0), abs=1e-13) for p in got)
-    assert np.abs(s).sum() == pytest.approx(32 / 3)
-    assert np.isfinite(condition).all()
+    for point, weight in zip(points, s[0, :, 0], strict=True):
+        away = np.abs(point).max()
+        expected = dim * cross[0] if away == 0 else cross[away] if (point != 0).sum() == 1 else 0.0
+        assert weight == pytest.approx(expected, abs=1e-12)
+    total = {(2, 4): 32 / 3, (3, 4): 16.0}.get((dim, degree))
+    assert total is None or np.abs(s).sum() == pytest.approx(total)
+    # Table 2.1 of the sheet, without column scaling.
+    raw = {(2, 2): 8.069, (2, 4): 109.2, (2, 6): 5559, (3, 2): 14.11, (3, 4): 273.9}[dim, degree]
+    assert np.linalg.cond(rows[0]) == pytest.approx(raw, rel=1e-3)
+    scaled = rows[0] / np.linalg.norm(rows[0], axis=0)
+    assert condition[0] == pytest.approx(np.linalg.cond(scaled), rel=0.05)
 
 
 def test_regular_stencil_differentiates_exactly() -> None:

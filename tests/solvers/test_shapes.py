@@ -179,6 +179,13 @@ def test_gradients_that_a_callable_does_not_give() -> None:
     assert np.allclose(body.closest_point(x).normals, text.closest_point(x).normals, atol=1e-9)
 
 
+def test_closed_chains_and_large_boxes() -> None:
+    assert Polygon((*ARROW, ARROW[0])) == Polygon(ARROW)
+    assert Spline((*wobbly(), wobbly()[0])) == Spline(wobbly())
+    lower, upper = LevelSet("x**2 + y**2 - 0.16", (-1.0, -1.0), (1.0, 1.0)).bounds
+    assert np.allclose([lower, upper], [[-0.4, -0.4], [0.4, 0.4]], atol=1e-4)
+
+
 def test_bad_shapes() -> None:
     bow = ((0.0, 0.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0))
     with pytest.raises(GeometryError, match="crosses itself"):
@@ -203,8 +210,18 @@ def test_bad_shapes() -> None:
     ):
         with pytest.raises(GeometryError, match=r"positive|0 < minor"):
             shape(*arguments)
-    with pytest.raises(GeometryError, match="no boundary in its bounding box"):
+    with pytest.raises(GeometryError, match="no boundary in its box"):
         LevelSet("x**2 + y**2 + 1", (-1.0, -1.0), (1.0, 1.0)).boundary(0.1)
+    with pytest.raises(GeometryError, match=r"negative at \[.*\], on its box"):
+        _ = LevelSet(lambda x, y: 0.09 - x**2 - y**2, (-0.5,) * 2, (0.5,) * 2).bounds
+    with pytest.raises(GeometryError, match=r"negative at \[.*\], on its box"):
+        _ = LevelSet("x**2 + y**2 + z**2 - 0.09", (-0.2, -0.5, -0.5), (0.5,) * 3).bounds
+    with pytest.raises(GeometryError, match=r"crosses itself near \[0\.5, 0\.5\]"):
+        Polygon(bow)
+    with pytest.raises(GeometryError, match=r"\[1\.0, 0\.0\] comes twice in a row"):
+        Polygon(((0.0, 0.0), (1.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
+    with pytest.raises(GeometryError, match="pairs of finite numbers"):
+        Spline((*wobbly()[:-1], (np.nan, 0.0)))
     with pytest.raises(ConfigError, match="one finite number per point"):
         LevelSet(lambda x, y: x[:1], (-1.0, -1.0), (1.0, 1.0)).boundary(0.1)
     with pytest.raises(GeometryError, match="2D and a 3D"):
