@@ -1,8 +1,8 @@
 """Boundary conditions.
 
 A condition is linear in u: B u = g on the boundary. For a local polynomial p(xi) = sum_e c_e xi^e,
-xi = (x - x_q) / h, `rows` gives the matrix of h^k B with respect to the c_e, with k the order of
-derivatives in B, so that every row is of order 1; `scale` gives h^k and `data` gives g. That is all
+xi = (x - x_q) / h, `rows` gives the matrix of s B with respect to the c_e, with a factor s that makes
+every row of order 1, such as h^k with k the order of derivatives in B; `scale` gives s and `data` gives g. That is all
 that a method needs to know about a condition.
 """
 
@@ -32,7 +32,7 @@ class BoundaryCondition(ABC):
     def rows(
         self, xi: np.ndarray, boundary: BoundaryPoints, exponents: np.ndarray, spacing: np.ndarray
     ) -> np.ndarray:
-        """Return h^k B applied to the monomials, shape (m, N), with h the smallest spacing.
+        """Return s B applied to the monomials, shape (m, N), with s of `scale` for the smallest spacing h.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class BoundaryCondition(ABC):
 
     @abstractmethod
     def scale(self, boundary: BoundaryPoints, h: float) -> np.ndarray:
-        """Return h^k at each boundary point, shape (m,)."""
+        """Return the factor s at each boundary point, shape (m,)."""
 
     @abstractmethod
     def of_exact(self, exact: Expression, dim: int) -> "BoundaryCondition":
@@ -143,18 +143,19 @@ class Robin(BoundaryCondition):
     def rows(
         self, xi: np.ndarray, boundary: BoundaryPoints, exponents: np.ndarray, spacing: np.ndarray
     ) -> np.ndarray:
-        """Return h (alpha p + n . grad p) of the monomials p."""
+        """Return h (alpha p + n . grad p) / (1 + h |alpha|) of the monomials p, of order 1 for any alpha."""
         h = spacing.min()
         derivatives = monomial_derivatives(xi, exponents)
         rows = np.einsum("md,mdn->mn", h * boundary.normals / spacing, derivatives)
         alpha = evaluate(self.alpha, boundary.points, "Robin alpha")
         if alpha.any():
             rows += h * alpha[:, None] * monomials(xi, exponents)
+            rows /= 1 + h * np.abs(alpha[:, None])
         return rows
 
     def scale(self, boundary: BoundaryPoints, h: float) -> np.ndarray:
-        """Return h: one derivative."""
-        return np.full(len(boundary.points), h)
+        """Return h / (1 + h |alpha|)."""
+        return h / (1 + h * np.abs(evaluate(self.alpha, boundary.points, "Robin alpha")))
 
     def of_exact(self, exact: Expression, dim: int) -> "Robin":
         """Return the condition whose data are alpha exact + n . grad exact."""

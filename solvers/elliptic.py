@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from sciml.errors import ConfigError, ConvergenceError
 
@@ -17,12 +18,18 @@ from .plg.precondition import BoundaryBlockMultigrid, precondition
 from .problems import EllipticProblem
 from .solution import Solution
 
-__all__ = ["EllipticSolver", "LinearSolverName", "solve"]
+__all__ = ["EllipticSolver", "LinearSolverName", "refuse_unknown_solver", "solve"]
 
 LinearSolverName = Literal["auto", "direct", "krylov"]
 COMPATIBILITY = 0.02  # of the mean of |f - G g|: above the discretisation error of usable grids
 DIRECT_UNKNOWNS = {1: 10**9, 2: 6000, 3: 1500}  # up to here a factorisation is the faster solver
 FALLBACK_UNKNOWNS = 200_000  # up to here a factorisation can stand in for a Krylov method that failed
+
+
+def refuse_unknown_solver(solver: str) -> None:
+    """Raise a ConfigError for anything but the names of linear solvers."""
+    if solver not in ("auto", "direct", "krylov"):
+        raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
 
 
 class EllipticSolver:
@@ -67,8 +74,7 @@ class EllipticSolver:
         tolerance: float = 1e-13,
         system: LinearSystem | None = None,
     ) -> None:
-        if solver not in ("auto", "direct", "krylov"):
-            raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
+        refuse_unknown_solver(solver)
         expect("problem", problem, EllipticProblem, "evolve solves problems that change in time")
         expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
         expect("method", method or PLG(), PLG, "PLG(degree=4)")
@@ -76,6 +82,7 @@ class EllipticSolver:
         self.problem, self.grid, self.method = problem, grid, method or PLG()
         self.tolerance = tolerance
         self.system = system or self.method.discretise(problem, grid)
+        self._refuse_free_constants()
         size = len(self.system.node_index)
         direct = solver == "direct" or (solver == "auto" and size <= DIRECT_UNKNOWNS[grid.dim])
         self.name = "direct" if direct else "krylov"
@@ -134,6 +141,22 @@ class EllipticSolver:
             "cpu_seconds": self._setup_seconds + time.process_time() - started,
         }
         return Solution(problem, self.grid, values, info, self.method, system.places)
+
+    def _refuse_free_constants(self) -> None:
+        """Refuse components of the domain on which a constant may be added without the problem saying so."""
+        matrix = self.system.matrix
+        count, component = connected_components(matrix, directed=False)
+        ones = np.ones(matrix.shape[0])
+        free = np.abs(matrix @ ones) <= 1e-9 * (abs(matrix) @ ones)
+        floating = np.flatnonzero(np.bincount(component, weights=~free, minlength=count) == 0)
+        if len(floating) == 0 or (count == 1 and self.problem.determined_up_to_constants):
+            return
+        place = self.grid.coordinates(self.system.node_index[np.argmax(component == floating[0])])
+        where = f"on the component of the domain around {np.round(place, 4).tolist()} " if count > 1 else ""
+        raise ConfigError(
+            f"the solution is determined {where}up to a constant only: no Dirichlet or Robin data and no "
+            "zeroth-order term act there; give some, solve components one by one, or state Neumann() and zeroth=0.0"
+        )
 
     def _refuse_another(self, boundary: BoundaryCondition) -> None:
         """Compare two conditions by what they make of first-degree polynomials."""

@@ -18,6 +18,15 @@ __all__ = ["ParabolicProblem", "WaveProblem", "manufactured_evolution"]
 
 
 @dataclass(frozen=True)
+class _Frame(EllipticProblem):
+    """The problem that a state refers to: the initial data determine it whatever the boundary."""
+
+    @property
+    def determined_up_to_constants(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
 class _EvolutionProblem:
     domain: Domain
     operator: EllipticOperator
@@ -41,7 +50,7 @@ class _EvolutionProblem:
         dim = self.domain.dim
         source, exact = (at_time(function, time, dim) for function in (self.source, self.exact))
         boundary = self.boundary.at(time, dim)
-        return EllipticProblem(self.domain, self.operator, source, boundary, exact, self.name)
+        return _Frame(self.domain, self.operator, source, boundary, exact, self.name)
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ class ParabolicProblem(_EvolutionProblem):
     def advection(self) -> DifferentialOperator | None:
         """v . grad, if there is a velocity."""
         dim = self.domain.dim
-        return DifferentialOperator(((0.0,) * dim,) * dim, self.velocity) if self.velocity else None
+        moving = any(callable(v) or isinstance(v, str) or v != 0 for v in self.velocity)
+        return DifferentialOperator(((0.0,) * dim,) * dim, self.velocity) if moving else None
 
 
 @dataclass(frozen=True)

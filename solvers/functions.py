@@ -116,9 +116,11 @@ def takes_time(function: object, arguments: int) -> bool:
     if known is not None:
         return bool(known)
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return False
+    if {"t", "time"} & {p.name for p in parameters}:
+        return True
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len([p for p in positional if p.default is p.empty]) == arguments + 1
 
@@ -144,19 +146,22 @@ class _ComplexStep:
     axis: int
 
     def __call__(self, *position: np.ndarray) -> np.ndarray:
-        step = 1e-30
-        shifted = [np.asarray(x) + (1j * step if d == self.axis else 0.0) for d, x in enumerate(position)]
+        tiny = 1e-30
+        shifted = [np.asarray(x) + (1j * tiny if d == self.axis else 0.0) for d, x in enumerate(position)]
+        step = 1e-6 * (1.0 + float(np.abs(position[self.axis]).max(initial=0.0)))
         try:
             raw = np.asarray(self.function(*shifted))
-            exact = raw.imag / step
-            near = [np.asarray(x) + (1e-6 if d == self.axis else 0.0) for d, x in enumerate(position)]
-            forward = (np.asarray(self.function(*near)) - raw.real) / 1e-6
+            exact = raw.imag / tiny
+            near = [np.asarray(x) + (step if d == self.axis else 0.0) for d, x in enumerate(position)]
+            forward = (np.asarray(self.function(*near)) - raw.real) / step
         except TypeError as error:
             raise ConfigError(
                 f"coefficient {self.function} cannot be differentiated: give gradient="
             ) from error
         # NaN beyond the domain's end says nothing; a wrong derivative shows at most other points.
-        wrong = np.abs(forward - exact) > 1e-2 * (1 + np.abs(exact) + np.abs(raw.real))
+        sizes = np.maximum(np.abs(forward), np.abs(exact))
+        largest = float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
+        wrong = np.abs(forward - exact) > 1e-2 * largest + 1e-9 * np.abs(raw.real)
         if np.sum(wrong) > 0.1 * wrong.size:
             raise ConfigError(
                 f"coefficient {self.function} is not made of analytic operations: give gradient="

@@ -23,7 +23,8 @@ class ImplicitDomain(Domain):
     """A region {phi < 0}; a subclass gives `phi`, its `gradient` and `bounds`.
 
     Closest points solve x - p = lambda grad phi(p), phi(p) = 0 by Newton's method from the nearest
-    of the boundary samples.
+    of the boundary samples, 512 along the box in 2D and 64 in 3D: where the body is about as thin as
+    their distance, or bends as sharply, another sheet's point may be taken.
     """
 
     def gradient(self, points: np.ndarray) -> np.ndarray:
@@ -53,8 +54,17 @@ class ImplicitDomain(Domain):
     def boundary(self, spacing: float) -> BoundaryPoints:
         """Return one boundary point for every cell of that side length which the boundary passes."""
         finest = self._extent / RESOLUTION[self.dim]
-        points = self._project_cells(spacing) if spacing < finest else _thinned(self._samples[1], spacing)
+        points = self._project_cells(spacing) if spacing < finest else self._thinned(spacing)
         return BoundaryPoints(points, self._normals(points), self._pieces(points))
+
+    def _thinned(self, spacing: float) -> np.ndarray:
+        """Of the samples one for every cell of a lattice and side that normals point to.
+
+        Both sides of a thin gap in a cell must be kept: that is how the gap is seen.
+        """
+        points, normals = self._samples[1], self._sample_normals
+        keys = np.concatenate([np.floor(points / spacing), normals > 0], axis=1).astype(int)
+        return points[np.sort(np.unique(keys, axis=0, return_index=True)[1])]
 
     def _normals(self, points: np.ndarray) -> np.ndarray:
         gradient = self.gradient(points)
@@ -169,12 +179,6 @@ class ImplicitDomain(Domain):
             if len(active) == 0:
                 break
         return np.where((np.linalg.norm(p - start, axis=1) <= 2 * reach)[:, None], p, start)
-
-
-def _thinned(points: np.ndarray, spacing: float) -> np.ndarray:
-    """Keep one point per cell of a lattice of the given side."""
-    cells = np.floor(points / spacing).astype(int)
-    return points[np.sort(np.unique(cells, axis=0, return_index=True)[1])]
 
 
 @dataclass(frozen=True)

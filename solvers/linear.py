@@ -275,7 +275,7 @@ class KrylovSolver:
         x, self.history = gmres(self.apply, rhs, self.precondition, self.tolerance, self.max_iterations)
         scale = float(np.linalg.norm(rhs))
         residual = float(np.linalg.norm(rhs - self.apply(x))) / (scale or 1.0)
-        if not residual <= 1e-6:
+        if not residual <= max(1e-6, 1e3 * self.tolerance):
             raise ConvergenceError(
                 f"GMRES: the residual is {residual:.1e} of the right-hand side after {len(self.history) - 1} "
                 "iterations, as the preconditioner is almost singular; use solver='direct'"

@@ -18,7 +18,7 @@ from sciml.errors import ConfigError, ConvergenceError
 
 from .boundary import BoundaryCondition, Dirichlet
 from .domains import Domain
-from .elliptic import EllipticSolver, LinearSolverName
+from .elliptic import EllipticSolver, LinearSolverName, refuse_unknown_solver
 from .functions import DataFunction, Expression, coordinates, derivative, evaluate, expect
 from .grid import CartesianGrid
 from .operators import EllipticOperator, Laplacian
@@ -228,6 +228,7 @@ def solve_nonlinear(
     expect("problem", problem, EllipticProblem, "Poisson(Disk(), 1.0), for example")
     expect("reaction", reaction, Reaction, 'Reaction("exp(u)"), for example')
     expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
+    refuse_unknown_solver(solver)
     if max_iterations < 1:
         raise ConfigError(f"max_iterations={max_iterations}: allow at least one Newton step")
     started = time.process_time()
@@ -253,7 +254,7 @@ def solve_nonlinear(
         "cpu_seconds": time.process_time() - started,
     }
     fields = {name: getattr(problem, name) for name in EllipticProblem.__dataclass_fields__}
-    return Solution(_Semilinear(**fields, reaction=reaction), grid, values, info)
+    return Solution(_Semilinear(**fields, reaction=reaction), grid, values, info, method, system.places)
 
 
 def _first_iterate(guess: DataFunction | np.ndarray, grid: CartesianGrid, index: np.ndarray) -> np.ndarray:
@@ -339,7 +340,7 @@ class _Newton:
         try:
             linear = EllipticSolver(problem, self.grid, solver=self.solver, system=system)
             step = linear.solve_unknowns(-residual)[0]
-        except ConvergenceError as error:
+        except (ConfigError, ConvergenceError) as error:
             raise self._failure(f"step {len(self.steps) + 1} has no solution ({error})") from error
         self.name = linear.name
         self.linear_iterations.append(max(len(linear.history) - 1, 0))

@@ -54,7 +54,10 @@ class DifferentialOperator:
             self._second(np.zeros((1, dim)))
 
     def _parsed(self, value: Coefficient) -> DataFunction:
-        return Expression(value, coordinates(self.dim)) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        parsed = Expression(value, coordinates(self.dim))
+        return float(parsed.expression) if parsed.expression.is_number else parsed
 
     @property
     def dim(self) -> int:

@@ -106,7 +106,8 @@ class SetOperation(_Combined, Domain):
         """Whether boundary points of an operand (0 left, 1 right) bound the combination."""
         other = (self.right, self.left)[mine].phi(points.points) * ((self.outward, 1)[mine])
         # Where both boundaries coincide the left one stands for both.
-        return np.asarray(self.joined * other > (0 if mine else -1e-12))
+        rounding = 1e-12 * np.abs(other).max(initial=0.0)
+        return np.asarray(self.joined * other > (0 if mine else -rounding))
 
     def _of_operand(self, mine: int, points: BoundaryPoints) -> BoundaryPoints:
         if mine == 0:
@@ -203,8 +204,10 @@ class PlaneSetOperation(_Combined, PlaneDomain):
             assert isinstance(other, PlaneDomain)
             for arc in (piece for whole in mine.arcs() for piece in _pieces(whole, mine, other, outward)):
                 middle = np.array([0.5 * (arc.start + arc.stop)])
-                x, step = arc.curve.point(middle), 1e-7 * arc.normal(middle)
-                coincident = mine is self.right and abs(other.phi(x)[0]) < 1e-12
+                x, length = arc.curve.point(middle), float(arc.length_table()[1][-1])
+                step = 1e-6 * length * arc.normal(middle)
+                rounding = 1e-12 * length + 1e-15 * float(np.abs(x).max())
+                coincident = mine is self.right and abs(other.phi(x)[0]) < rounding
                 if self.phi(x - step)[0] < 0 < self.phi(x + step)[0] and not coincident:
                     kept.append(arc)
         return tuple(kept)

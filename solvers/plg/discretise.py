@@ -109,7 +109,7 @@ def regular_stencil(
             factors = [unit] * dim
             factors[i] = factors[j] = slope
             terms.append((2 * second[:, i, j] / (spacing[i] * spacing[j]), _outer(factors)))
-    used = [(coefficient, stencil) for coefficient, stencil in terms if coefficient.any()]
+    used = [(coefficient, stencil) for coefficient, stencil in terms if coefficient.any()] or terms[:1]
     offsets = np.argwhere(np.any([stencil != 0 for _, stencil in used], axis=0))
     compact = np.stack([stencil[tuple(offsets.T)] for _, stencil in used])
     weights = np.stack([coefficient for coefficient, _ in used], axis=1) @ compact

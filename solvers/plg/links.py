@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 
-__all__ = ["cut_links", "leaves"]
+__all__ = ["cut_links", "facing", "leaves"]
 
 FACING = -0.5  # cosine between normals below which two sides may bound a gap
 TOUCH = 1e-3  # of h: closer than this the trace has met the boundary
@@ -34,12 +34,12 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
     cells = np.floor((samples.points - np.asarray(grid.lower)) / h).astype(int)
     met: np.ndarray = np.zeros(grid.shape, dtype=bool)
     narrow: np.ndarray = np.zeros(grid.shape, dtype=bool)
-    facing = _facing(samples, float(h.min()) / (8 if dim < 3 else 1))
+    opposite = facing(samples, float(h.min()) / (8 if dim < 3 else 1))
     for corner in np.ndindex(*(2,) * dim):
         node = cells + corner
         kept = ((node >= 0) & (node < np.asarray(grid.shape))).all(axis=1)
         met[tuple(node[kept].T)] = True
-        narrow[tuple(node[kept & facing].T)] = True
+        narrow[tuple(node[kept & opposite].T)] = True
     # A link is next to cells that it does not pass, and the samples of 3D do not meet every cell.
     narrow = np.asarray(binary_dilation(narrow))
     if dim == 3:
@@ -64,7 +64,7 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
     return cut
 
 
-def _facing(samples: BoundaryPoints, spacing: float) -> np.ndarray:
+def facing(samples: BoundaryPoints, spacing: float) -> np.ndarray:
     """Whether another boundary sample close by has the opposite normal, shape (m,)."""
     count = min(16, len(samples.points))
     distance, neighbour = cKDTree(samples.points).query(

@@ -13,7 +13,7 @@ from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 from ..polynomials import multi_indices
 from .lattice import canonical_forms, canonical_search, lattice_points
-from .links import FACING, cut_links, leaves
+from .links import cut_links, facing, leaves
 from .stencil import enrich
 
 __all__ = ["BoundaryNeighbours", "Neighbourhoods", "too_thin"]
@@ -206,11 +206,20 @@ class Neighbourhoods:
         feet = domain.closest_point(x)
         boundary = domain.boundary(float(h.min()))
         samples = boundary.points
-        count = min(BOUNDARY_NEIGHBOURS[self.grid.dim], len(samples))
+        # More than are used: behind the nearest side there may be another.
+        count = min(3 * BOUNDARY_NEIGHBOURS[self.grid.dim], len(samples))
         distance, nearest = cKDTree(samples / h).query(x / h, k=count, distance_upper_bound=BOUNDARY_RADIUS)
         distance, nearest = distance.reshape(len(x), -1), nearest.reshape(len(x), -1)
         valid = np.isfinite(distance)
         nearest = np.where(valid, nearest, 0)
+        # A gap may be too thin to show in phi. Its two sides face each other, and the far one is met from
+        # outside.
+        narrow = facing(boundary, float(h.min()))
+        node, neighbour = np.nonzero(valid & narrow[nearest])
+        end = nearest[node, neighbour]
+        behind = np.sum((samples[end] - x[node]) * boundary.normals[end], axis=1) < 0
+        gap = np.zeros(len(x), dtype=bool)
+        gap[node[behind]] = True
         # A point across a gap of the domain carries data of another piece of the solution.
         slope = _slope(domain, boundary, float(h.min()))
         node, neighbour = np.nonzero(valid)
@@ -220,13 +229,10 @@ class Neighbourhoods:
             sight = (1 - fraction) * x[node] + fraction * samples[end]
             blocked |= domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[end]
         valid[node, neighbour] = ~blocked
-        # A gap may be too thin for that to see; its two sides face each other, and the far one is met
-        # from outside.
-        normals = np.where(valid[..., None], boundary.normals[nearest], 0.0)
-        facing = (normals @ np.swapaxes(normals, 1, 2)).min(axis=(1, 2), initial=1.0) < FACING
-        facing &= (np.sum((samples[nearest] - x[:, None, :]) * normals, axis=-1) < 0).any(axis=1)
-        node, neighbour = np.nonzero(valid & facing[:, None])
+        node, neighbour = np.nonzero(valid & gap[:, None])
         valid[node, neighbour] = ~leaves(domain, x[node], samples[nearest[node, neighbour]])
+        kept = np.argsort(~valid, axis=1, kind="stable")[:, : BOUNDARY_NEIGHBOURS[self.grid.dim]]
+        valid, nearest = np.take_along_axis(valid, kept, axis=1), np.take_along_axis(nearest, kept, axis=1)
         points = np.concatenate([feet.points[:, None, :], samples[nearest]], axis=1)
         column = np.concatenate([np.arange(len(x))[:, None], len(x) + nearest], axis=1)
         valid = np.concatenate([np.ones((len(x), 1), dtype=bool), valid], axis=1)
@@ -293,6 +299,12 @@ def _inside(domain: Domain, grid: CartesianGrid) -> np.ndarray:
         around = domain.phi(nodes[tuple(doubtful.T)][:, None, :] + 1e-3 * h * directions)
         seam = (around <= 0).all(axis=1) & (around < 0).any(axis=1)
         inside[tuple(doubtful[seam].T)] = True
+    beyond = inside & ((nodes < lower - h) | (nodes > upper + h)).any(axis=-1)
+    if beyond.any():
+        raise GeometryError(
+            f"phi of {domain} is negative at {nodes[beyond][0].tolist()}, outside the domain's bounds "
+            f"{np.round(lower, 4).tolist()} to {np.round(upper, 4).tolist()}: make it positive there"
+        )
     if not inside.any():
         raise GeometryError(
             f"no node of the grid with cells={grid.cells} lies inside the domain: use more cells"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, GeometryError
 from sciml.solvers import (
     Box,
     CartesianGrid,
@@ -15,6 +15,7 @@ from sciml.solvers import (
     EllipticProblem,
     EllipticSolver,
     Laplacian,
+    LevelSet,
     Mixed,
     Neumann,
     ParabolicProblem,
@@ -87,6 +88,32 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: solve(Poisson(Disk(), -1.0, Mixed(((lambda x, y: x > 9, Neumann()),))), GRID),
         "holds nowhere",
     ),
+    "two free components": (
+        lambda: solve(Poisson(Disk(0.15, (-0.2, 0.0)) | Disk(0.15, (0.2, 0.0)), 0.0, Neumann()), GRID),
+        r"component of the domain around \[.*\] up to a constant",
+    ),
+    "one free component": (
+        lambda: solve(
+            Poisson(
+                Disk(0.15, (-0.2, 0.0)) | Disk(0.15, (0.2, 0.0)),
+                0.0,
+                Mixed(((lambda x, y: x > 0, Dirichlet()),), Neumann()),
+            ),
+            GRID,
+        ),
+        r"component of the domain around \[-0\..*\] up to a constant",
+    ),
+    "Neumann in disguise": (
+        lambda: solve(Poisson(Disk(), 0.0, Robin(lambda x, y: 0 * x)), GRID),
+        "state Neumann",
+    ),
+    "negative beyond the box": (
+        lambda: solve(
+            Poisson(LevelSet("0.3 - (cos(2*pi*x) + cos(2*pi*y))/2", (-0.5, -0.5), (0.5, 0.5)), 1.0),
+            CartesianGrid.uniform(48, (-1.5, -1.5), (1.5, 1.5)),
+        ),
+        "outside the domain's bounds",
+    ),
     "another condition": (
         lambda: EllipticSolver(TORSION, GRID).solve(boundary=Neumann(1.0)),
         "the matrix was built for Dirichlet",
@@ -101,7 +128,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_that_says_what_to_do(case: str) -> None:
     call, message = CASES[case]
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises((ConfigError, GeometryError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 

@@ -277,3 +277,25 @@ def test_bad_input() -> None:
         solve(Poisson(Disk(), 1.0, Robin(np.inf)), grid)
     with pytest.raises(ConfigError, match=r"Neumann data returned .* shape \(2,\)"):
         solve(Poisson(Disk(), 1.0, Neumann(lambda x, y: np.ones(2))), grid)
+
+
+@pytest.mark.parametrize("alpha", [1e3, 1e9, 1e12])
+def test_robin_tends_to_dirichlet(alpha: float) -> None:
+    problem = manufactured(SMOOTH, Star(), boundary=Robin(alpha))
+    assert solve(problem, CartesianGrid.uniform(60)).errors()["l2"] < 1e-8
+
+
+def test_a_constant_given_as_text_is_a_number() -> None:
+    operator = EllipticOperator(((1.0, 0.0), (0.0, 1.0)), zeroth="0")
+    assert operator.annihilates_constants
+    problem = manufactured(SMOOTH, Star(), operator, boundary=Neumann())
+    assert solve(problem, CartesianGrid.uniform(60)).errors()["l2"] < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9])
+def test_small_functions_that_are_not_analytic_are_refused_too(scale: float) -> None:
+    x = np.random.default_rng(0).uniform(-0.4, 0.4, (50, 2))
+    with pytest.raises(ConfigError, match="analytic operations"):
+        DivAGrad(lambda x, y: scale * np.abs(1 + x)).coefficients(x)
+    first = DivAGrad(lambda x, y: scale * (1 + x**2)).coefficients(x)[1]
+    assert np.allclose(first[:, 0], scale * 2 * x[:, 0], rtol=1e-12)

@@ -129,3 +129,9 @@ def test_auto_takes_the_factorisation_where_gmres_fails(monkeypatch: pytest.Monk
         solve(problem, grid, solver="krylov")
     with pytest.raises(ConfigError, match="'auto', 'direct' or 'krylov'"):
         solve(problem, grid, solver="cg")  # type: ignore[arg-type]
+
+
+def test_a_coarse_tolerance_is_no_failure() -> None:
+    problem, grid = problem_registry["poisson"](Star()), CartesianGrid.uniform(80)
+    coarse = solve(problem, grid, solver="krylov", tolerance=1e-3)
+    assert 1 < coarse.info["iterations"] < 6

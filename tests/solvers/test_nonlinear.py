@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.solvers import (
+    PLG,
     Ball,
     BoundaryCondition,
     CartesianGrid,
@@ -211,3 +212,12 @@ def test_refusals_name_the_argument() -> None:
         solve_nonlinear(problem, reaction, GRID, solver="lu")  # type: ignore[arg-type]
     with pytest.raises(ConvergenceError, match=r"in 1 steps \(residuals .*, .*\)"):
         solve_nonlinear(problem, Reaction("2*exp(u)"), GRID, max_iterations=1)
+
+
+def test_the_solution_is_evaluated_by_the_method_that_made_it() -> None:
+    reaction = Reaction("-u**3")
+    problem = manufactured_nonlinear(SMOOTH, reaction, Disk(RADIUS))
+    solution = solve_nonlinear(problem, reaction, CartesianGrid.uniform(60), PLG(degree=6))
+    assert solution.method.degree == 6
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (100, 2))
+    assert np.abs(solution.evaluate(points) - problem.exact(*points.T)).max() < 1e-9
