@@ -42,7 +42,7 @@ SAMPLES = 0.5 - 0.5 * np.cos(np.pi * np.arange(7) / 6)  # of the boundary data, 
 FACTORISATIONS = 6  # kept, each for one length of the step
 # ARK4 is stable for |z_E|^2 <= FREE + DAMPED |z_I|, z_I <= 0 and z_E on or left of the imaginary axis.
 FREE, DAMPED = 13.7, 0.6
-NEWTON_STEPS, NEWTON_TOLERANCE = 30, 1e-13
+NEWTON_STEPS, NEWTON_TOLERANCE, NEWTON_ROUNDING = 30, 1e-13, 1e-10  # relative to max |u|
 REUSE = 20  # a factorisation that serves many solves may cost more than one that serves one
 
 
@@ -63,7 +63,6 @@ class _Parabolic:
         if flow and not explicit:
             matrices = (system.matrix - flow[0].matrix, system.boundary_matrix - flow[0].boundary_matrix)
             system = replace(system, matrix=matrices[0], boundary_matrix=matrices[1])
-        self.reaction = problem.reaction
         self.space = _Space(problem, system, grid, solver, None if explicit else problem.reaction)
         self.explicit_reaction = problem.reaction if explicit else None
         size = len(self.space.x)
@@ -262,10 +261,11 @@ class _Space:
                 residual = rhs - u + c * (self.system.matrix @ u + self.reaction(u))
                 change = self._linear(c, residual, u)
                 u = u + change
-                size = float(np.abs(change).max())
-                if size <= NEWTON_TOLERANCE * max(float(np.abs(u).max()), 1e-300):
+                size = float(np.abs(change).max()) / max(float(np.abs(u).max()), 1e-300)
+                stuck = not size < 0.5 * last
+                if size <= NEWTON_TOLERANCE or (stuck and size <= NEWTON_ROUNDING):
                     return u
-                if not size < 0.5 * last:
+                if stuck:
                     break
                 last = size
             if attempt == 0:
