@@ -1,7 +1,7 @@
 """Links between neighbouring nodes that a thin gap of the domain cuts.
 
 Two neighbouring nodes inside the domain may lie on either side of a gap narrower than the spacing:
-no node is outside, yet the solution is not one smooth function. Gaps from a sixteenth of the spacing on
+no node is outside, yet the solution is not one smooth function. Gaps from a thirtieth of the spacing on
 show when phi is looked at along the link. Thinner ones have two sides that face each other; where there
 are such, the segment is traced by steps of the distance to the boundary, inside balls that are known to
 be free of it; where the steps shrink to nothing the segment crosses.
@@ -14,10 +14,11 @@ from scipy.spatial import cKDTree
 from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 
-__all__ = ["cut_links", "facing", "leaves"]
+__all__ = ["cut_links", "facing", "leaves", "outside"]
 
 FACING = -0.5  # cosine between normals below which two sides may bound a gap
-TOUCH = 1e-3  # of h: closer than this the trace has met the boundary
+LOOKS = 32  # parts of a segment at whose ends phi is looked at
+TOUCH = 4e-3  # of h: closer than this the trace has met the boundary
 GRAZING = 0.05  # cosine between segment and normal below which it slides along
 MAX_STEPS = 200
 
@@ -55,9 +56,7 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
         reach = distance[tuple(start.T)] + distance[tuple(stop.T)]
         # Two balls without boundary that overlap cover the segment.
         start = start[inside[tuple(stop.T)] & (reach < h[axis])]
-        fractions = np.arange(1, 16)[:, None] / 16
-        along = grid.coordinates(start)[:, None, :] + fractions * (h * step)
-        crossed = np.asarray((domain.phi(along) > 0).any(axis=1))
+        crossed = outside(domain, grid.coordinates(start), grid.coordinates(start + step))
         thin = np.flatnonzero(~crossed & narrow[tuple(start.T)])
         crossed[thin] = leaves(domain, grid.coordinates(start[thin]), grid.coordinates(start[thin] + step))
         cut[(axis, *start[crossed].T)] = True
@@ -75,6 +74,12 @@ def facing(samples: BoundaryPoints, spacing: float) -> np.ndarray:
     return np.asarray((opposite & np.isfinite(distance)).any(axis=1))
 
 
+def outside(domain: Domain, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return whether segments from x to y are seen to leave the domain at points between, shape (m,)."""
+    fractions = np.arange(1, LOOKS)[:, None] / LOOKS
+    return np.asarray((domain.phi(x[:, None, :] + fractions * (y - x)[:, None, :]) > 0).any(axis=1))
+
+
 def leaves(domain: Domain, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return whether segments from x, inside, to y, inside or on the boundary, leave the domain.
 
@@ -82,9 +87,7 @@ def leaves(domain: Domain, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     length = np.linalg.norm(y - x, axis=1)
     direction = (y - x) / length[:, None]
-    # Most crossings show at once; what is left is traced.
-    fractions = np.arange(1, 32)[:, None] / 32
-    crossed = np.asarray((domain.phi(x[:, None, :] + fractions * (y - x)[:, None, :]) > 0).any(axis=1))
+    crossed = outside(domain, x, y)
     travelled = np.zeros(len(x))
     active = np.flatnonzero(~crossed)
     for _ in range(MAX_STEPS):

@@ -13,7 +13,7 @@ from ..domains import BoundaryPoints, Domain
 from ..grid import CartesianGrid
 from ..polynomials import multi_indices
 from .lattice import canonical_forms, canonical_search, lattice_points
-from .links import cut_links, facing, leaves
+from .links import cut_links, facing, leaves, outside
 from .stencil import enrich
 
 __all__ = ["BoundaryNeighbours", "Neighbourhoods", "too_thin"]
@@ -230,7 +230,16 @@ class Neighbourhoods:
             blocked |= domain.phi(sight) > VISIBILITY_TOLERANCE * h.min() * slope[end]
         valid[node, neighbour] = ~blocked
         node, neighbour = np.nonzero(valid & gap[:, None])
-        valid[node, neighbour] = ~leaves(domain, x[node], samples[nearest[node, neighbour]])
+        valid[node, neighbour] = ~outside(domain, x[node], samples[nearest[node, neighbour]])
+        # Gaps too thin for that have facing samples also where these are dense.
+        spacing = float(h.min()) / (8 if self.grid.dim < 3 else 1)
+        fine = domain.boundary(spacing)
+        thin = fine.points[facing(fine, spacing)]
+        if len(thin):
+            reach = BOUNDARY_RADIUS * float(h.max())
+            gap &= cKDTree(thin).query(x, distance_upper_bound=reach)[0] < reach
+            node, neighbour = np.nonzero(valid & gap[:, None])
+            valid[node, neighbour] = ~leaves(domain, x[node], samples[nearest[node, neighbour]])
         kept = np.argsort(~valid, axis=1, kind="stable")[:, : BOUNDARY_NEIGHBOURS[self.grid.dim]]
         valid, nearest = np.take_along_axis(valid, kept, axis=1), np.take_along_axis(nearest, kept, axis=1)
         points = np.concatenate([feet.points[:, None, :], samples[nearest]], axis=1)
