@@ -63,8 +63,10 @@ class _Parabolic:
         if flow and not explicit:
             matrices = (system.matrix - flow[0].matrix, system.boundary_matrix - flow[0].boundary_matrix)
             system = replace(system, matrix=matrices[0], boundary_matrix=matrices[1])
-        self.space = _Space(problem, system, grid, solver, None if explicit else problem.reaction)
         self.explicit_reaction = problem.reaction if explicit else None
+        self.space = _Space(
+            problem, system, grid, solver, None if explicit else problem.reaction, self.explicit_reaction
+        )
         size = len(self.space.x)
         self.transport = abs(self.flow.matrix) @ np.ones(size) if self.flow else np.zeros(size)
         self.radius = _spectral_radius(self.flow.matrix) if self.flow else 0.0
@@ -163,8 +165,8 @@ class _Space:
         As for `evolve`.
     system : LinearSystem
         A and G.
-    reaction : Reaction, optional
-        r, if it is implicit.
+    reaction, explicit_reaction : Reaction, optional
+        r, as the one or the other.
     order : {1, 2}
         Of the time derivative.
     """
@@ -176,19 +178,20 @@ class _Space:
         grid: CartesianGrid,
         solver: LinearSolverName,
         reaction: Reaction | None = None,
+        explicit_reaction: Reaction | None = None,
         order: int = 1,
     ) -> None:
         refuse_unknown_solver(solver)
         self.problem, self.system, self.grid = problem, system, grid
-        self.reaction, self.order = reaction, order
+        self.reaction, self.explicit_reaction, self.order = reaction, explicit_reaction, order
         self.x = grid.coordinates(system.node_index)
         few = len(self.x) <= REUSE * DIRECT_UNKNOWNS[grid.dim]
         self.direct = solver == "direct" or (solver == "auto" and few)
         self.counts = {"factorisations": 0, "solves": 0, "iterations": 0}
         self._solvers: OrderedDict[float, DirectSolver | KrylovSolver] = OrderedDict()
-        self._weights: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._weights: dict[str, tuple[np.ndarray, ...]] = {}
         self._sampled: tuple[float, float] | None = None
-        self._samples = self._forces = np.empty(0)
+        self._samples = self._forces = self._reactions = np.empty(0)
         points = system.boundary_points
         self._dirichlet = problem.boundary.scale(points, 0.5) == 1.0
         self._timed_source = takes_time(problem.source, grid.dim)
@@ -216,10 +219,12 @@ class _Space:
         name = stage.tableau.name
         if name not in self._weights:
             self._weights[name] = _stage_weights(stage.tableau, self.order)
-        stages, own, forces = self._weights[name]
+        stages, own, forces, explicit = self._weights[name]
         data = stages[stage.index] @ self._samples
         if len(self._forces):
             data += own[stage.index] @ self._samples - stage.step * (forces[stage.index] @ self._forces)
+        if len(self._reactions):
+            data += stage.step * (explicit[stage.index] @ self._reactions)
         return data
 
     def _sample(self, times: np.ndarray) -> None:
@@ -228,7 +233,7 @@ class _Space:
         conditions = [self.problem.boundary.at(t, dim) for t in times]
         if conditions[0] == self.problem.boundary and not self._timed_source:
             self._samples = np.tile(conditions[0].data(points), (len(times), 1))
-            self._forces = np.empty(0)
+            self._forces = self._reactions = np.empty(0)
             return
         self._samples = np.stack([condition.data(points) for condition in conditions])
         if not self._dirichlet.all() or self.order == 2:
@@ -240,6 +245,9 @@ class _Space:
             values = self.reaction(self._samples.ravel()).reshape(self._samples.shape)
             rates = self.reaction.slope(self._samples[len(times) // 2])
             self._forces += values - rates * self._samples
+        if self.explicit_reaction is not None:
+            self._reactions = self.explicit_reaction(self._samples.ravel()).reshape(self._samples.shape)
+            self._forces += self._reactions
 
     def forcing(self, stage: Stage) -> np.ndarray:
         """G g + f at a stage."""
@@ -298,13 +306,14 @@ class _Space:
         return KrylovSolver(lambda v: matrix @ v, preconditioner)
 
 
-def _stage_weights(tableau: Tableau, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stage_weights(tableau: Tableau, order: int) -> tuple[np.ndarray, ...]:
     """Weights of samples within a step for the stages of boundary data, each (stages, samples).
 
     First: of g for the stages of quadrature, g_n + dt sum_j a_ij g'(t_j) for u' = F; for u'' = F, which
     the method integrates twice, g_n + c_i dt g'_n + dt^2 sum_j (a a)_ij g''(t_j). Second and third: of g
     and of dt times the forces f + r for the next term of the stages' error, dt^4 sum_j a_ij d_j A D^3 u with
-    D = d/dt, where dt^3 d_i D^3 u is the leading one and A u = D u - (f + r) on the boundary.
+    D = d/dt, where dt^3 d_i D^3 u is the leading one and A u = D u - (f + r) on the boundary. Fourth: of
+    an explicit r, which the stages weigh by the explicit coefficients.
     """
     degree, c = len(SAMPLES) - 1, tableau.c
     stages = tableau.explicit if tableau.implicit is None else tableau.implicit
@@ -323,7 +332,8 @@ def _stage_weights(tableau: Tableau, order: int) -> tuple[np.ndarray, np.ndarray
     own[:, 4:] = second[:, None] * (falling * (k - 3))[4:] * 0.5 ** (k[4:] - 4)
     forces[:, 3:] = second[:, None] * falling[3:] * 0.5 ** (k[3:] - 3)
     inverse = np.linalg.inv(np.vander(SAMPLES, increasing=True))
-    return powers @ inverse, own @ inverse, forces @ inverse
+    explicit = (tableau.explicit - stages) @ tableau.c[:, None] ** k
+    return powers @ inverse, own @ inverse, forces @ inverse, explicit @ inverse
 
 
 def _spectral_radius(matrix: sp.csr_array) -> float:

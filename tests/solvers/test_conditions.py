@@ -175,7 +175,7 @@ def test_spectrum_lies_in_the_left_half_plane(condition: str, shape: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("degree", [3, 4, 5, 6])
+@pytest.mark.parametrize("degree", [2, 3, 4, 5, 6])
 def test_spectrum_on_finer_grids(degree: int, condition: str, shape: str) -> None:
     values = real_parts(CONDITIONS[condition], SHAPES[shape], 48, PLG(degree=degree))
     assert values.max() < 1e-10
