@@ -43,7 +43,7 @@ class EllipticSolver:
     method : PLG, optional
         ``PLG()`` by default: fourth order.
     solver : {"auto", "direct", "krylov"}
-        Sparse LU; or GMRES preconditioned by multigrid between boundary-block solves, whose cost grows
+        Sparse LU; or GMRES preconditioned by a boundary-block solve and multigrid, whose cost grows
         linearly; by default the one that is faster for the number of unknowns, and LU where GMRES
         does not converge (then ``info["solver"]`` says so).
     tolerance : float

@@ -1,9 +1,11 @@
-"""A preconditioner for PLG matrices: multigrid of a low-order matrix between two boundary-block solves.
+"""A preconditioner for PLG matrices: a solve with the boundary block, then multigrid of a low-order matrix.
 
 The matrix of a PLG discretisation is a central stencil at regular nodes, which the low-order matrix
 on the same nodes represents well, and wide local fits at the irregular ones, which it does not. So
-the irregular rows and columns are solved as a block of their own, before and after one V-cycle of
-algebraic multigrid for the low-order matrix: the iteration count does not grow with the grid.
+the irregular rows and columns are solved as a block of their own before one V-cycle of algebraic
+multigrid for the low-order matrix: the iteration count does not grow with the grid. A second block
+solve after the cycle would change nothing for a Krylov method: solving twice with the block, at the end
+of one iteration and at the beginning of the next, is solving once.
 """
 
 import warnings
@@ -129,7 +131,7 @@ def precondition(
 
 
 class BoundaryBlockMultigrid:
-    """Block solve, V-cycle, block solve, each on the residual that the one before left.
+    """Block solve, then a V-cycle on the residual that it leaves.
 
     Parameters
     ----------
@@ -164,8 +166,7 @@ class BoundaryBlockMultigrid:
             warnings.simplefilter("ignore", sp.SparseEfficiencyWarning)
             hierarchy = pyamg.ruge_stuben_solver(sp.csr_matrix(self.sign * low_order))
         self._cycle = hierarchy.aspreconditioner()
-        self._rows = matrix[irregular]
-        block = self._rows[:, irregular]
+        block = matrix[irregular][:, irregular]
         self._solve_block = _factored(block) if exact else _swept(block)
 
     def __call__(self, rhs: np.ndarray) -> np.ndarray:
@@ -173,7 +174,6 @@ class BoundaryBlockMultigrid:
         x = np.zeros_like(rhs)
         x[self.irregular] = self._solve_block(rhs[self.irregular])
         x += self.sign * self._cycle.matvec(rhs - self.matrix @ x)
-        x[self.irregular] += self._solve_block(rhs[self.irregular] - self._rows @ x)
         return x
 
 
