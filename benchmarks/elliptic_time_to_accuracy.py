@@ -15,6 +15,7 @@ from _fem import Macro, assemble, direct, l2_error, macro_mesh, multigrid, subdi
 from _results import record
 
 from sciml.solvers import PLG, CartesianGrid, Disk, EllipticProblem, Star, manufactured, solve
+from sciml.solvers.plg.lattice import canonical_search
 
 SMOOTH = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)"
 TARGETS = (1e-6, 1e-9)
@@ -69,7 +70,8 @@ def plg_run(problem: EllipticProblem, case: Case, degree: int, n: int) -> Run:
     grid, method = CartesianGrid.uniform(n), PLG(degree=degree)
 
     def run() -> tuple[float, float]:
-        # A new domain each time: nothing of the geometry may be cached from the last run.
+        # A new domain and no lattices: nothing may be left over from the last run.
+        canonical_search.cache_clear()
         fresh = replace(problem, domain=case.domain())
         started = time.process_time()
         solve(fresh, grid, method)

@@ -18,7 +18,7 @@ from .plg.precondition import BoundaryBlockMultigrid, precondition
 from .problems import EllipticProblem
 from .solution import Solution
 
-__all__ = ["EllipticSolver", "LinearSolverName", "refuse_unknown_solver", "solve"]
+__all__ = ["EllipticSolver", "LinearSolverName", "refuse_free_constants", "refuse_unknown_solver", "solve"]
 
 LinearSolverName = Literal["auto", "direct", "krylov"]
 COMPATIBILITY = 0.02  # of the mean of |f - G g|: above the discretisation error of usable grids
@@ -30,6 +30,29 @@ def refuse_unknown_solver(solver: str) -> None:
     """Raise a ConfigError for anything but the names of linear solvers."""
     if solver not in ("auto", "direct", "krylov"):
         raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
+
+
+def refuse_free_constants(problem: EllipticProblem, grid: CartesianGrid, system: LinearSystem) -> None:
+    """Refuse components of the domain on which a constant may be added without the problem saying so.
+
+    Raises
+    ------
+    ConfigError
+        That names a point of the first such component.
+    """
+    matrix = system.matrix
+    count, component = connected_components(matrix, directed=False)
+    ones = np.ones(matrix.shape[0])
+    free = np.abs(matrix @ ones) <= 1e-9 * (abs(matrix) @ ones)
+    floating = np.flatnonzero(np.bincount(component, weights=~free, minlength=count) == 0)
+    if len(floating) == 0 or (count == 1 and problem.determined_up_to_constants):
+        return
+    place = grid.coordinates(system.node_index[np.argmax(component == floating[0])])
+    where = f"on the component of the domain around {np.round(place, 4).tolist()} " if count > 1 else ""
+    raise ConfigError(
+        f"the solution is determined {where}up to a constant only: no Dirichlet or Robin data and no "
+        "zeroth-order term act there; give some, solve components one by one, or state Neumann() and zeroth=0.0"
+    )
 
 
 class EllipticSolver:
@@ -77,12 +100,13 @@ class EllipticSolver:
         refuse_unknown_solver(solver)
         expect("problem", problem, EllipticProblem, "evolve solves problems that change in time")
         expect("grid", grid, CartesianGrid, "CartesianGrid.uniform(64)")
-        expect("method", method or PLG(), PLG, "PLG(degree=4)")
+        method = PLG() if method is None else method
+        expect("method", method, PLG, "PLG(degree=4)")
         started = time.process_time()
-        self.problem, self.grid, self.method = problem, grid, method or PLG()
+        self.problem, self.grid, self.method = problem, grid, method
         self.tolerance = tolerance
         self.system = system or self.method.discretise(problem, grid)
-        self._refuse_free_constants()
+        refuse_free_constants(problem, grid, self.system)
         size = len(self.system.node_index)
         direct = solver == "direct" or (solver == "auto" and size <= DIRECT_UNKNOWNS[grid.dim])
         self.name = "direct" if direct else "krylov"
@@ -141,22 +165,6 @@ class EllipticSolver:
             "cpu_seconds": self._setup_seconds + time.process_time() - started,
         }
         return Solution(problem, self.grid, values, info, self.method, system.places)
-
-    def _refuse_free_constants(self) -> None:
-        """Refuse components of the domain on which a constant may be added without the problem saying so."""
-        matrix = self.system.matrix
-        count, component = connected_components(matrix, directed=False)
-        ones = np.ones(matrix.shape[0])
-        free = np.abs(matrix @ ones) <= 1e-9 * (abs(matrix) @ ones)
-        floating = np.flatnonzero(np.bincount(component, weights=~free, minlength=count) == 0)
-        if len(floating) == 0 or (count == 1 and self.problem.determined_up_to_constants):
-            return
-        place = self.grid.coordinates(self.system.node_index[np.argmax(component == floating[0])])
-        where = f"on the component of the domain around {np.round(place, 4).tolist()} " if count > 1 else ""
-        raise ConfigError(
-            f"the solution is determined {where}up to a constant only: no Dirichlet or Robin data and no "
-            "zeroth-order term act there; give some, solve components one by one, or state Neumann() and zeroth=0.0"
-        )
 
     def _refuse_another(self, boundary: BoundaryCondition) -> None:
         """Compare two conditions by what they make of first-degree polynomials."""

@@ -12,7 +12,7 @@ from .domains import Domain
 from .functions import DataFunction, Expression, at_time, coordinates, expect
 from .nonlinear import Reaction
 from .operators import Coefficient, DifferentialOperator, EllipticOperator, Laplacian
-from .problems import EllipticProblem
+from .problems import EllipticProblem, refuse_misfits
 
 __all__ = ["ParabolicProblem", "WaveProblem", "manufactured_evolution"]
 
@@ -37,13 +37,7 @@ class _EvolutionProblem:
     name: str = "evolution"
 
     def __post_init__(self) -> None:
-        expect("domain", self.domain, Domain, "Disk(), for example")
-        expect("operator", self.operator, EllipticOperator, "Laplacian(2), for example")
-        expect("boundary", self.boundary, BoundaryCondition, "Dirichlet(0.0), for example")
-        if self.operator.dim != self.domain.dim:
-            raise ConfigError(
-                f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
-            )
+        refuse_misfits(self.domain, self.operator, self.boundary)
 
     def at(self, time: float) -> EllipticProblem:
         """Return domain, operator, data and exact solution at one time, as of an elliptic problem."""

@@ -1,5 +1,6 @@
 """Domains bounded by the zero set of a function, in two and three dimensions."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +28,9 @@ class ImplicitDomain(Domain):
     their distance, or bends as sharply, another sheet's point may be taken.
     """
 
+    @abstractmethod
     def gradient(self, points: np.ndarray) -> np.ndarray:
         """Return grad phi, shape (m, D) to (m, D)."""
-        raise NotImplementedError
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
@@ -125,14 +126,8 @@ class ImplicitDomain(Domain):
         for number, nearest in enumerate(candidates):
             start = samples[nearest]
             # Neighbouring samples lead to the same foot; others may lie on another sheet.
-            other = (
-                np.ones(len(points), bool)
-                if number == 0
-                else (
-                    np.sum(self._sample_normals[nearest] * self._sample_normals[candidates[0]], axis=1) < 0.5
-                )
-            )
-            chosen = np.flatnonzero(other)
+            cosine = np.sum(self._sample_normals[nearest] * self._sample_normals[candidates[0]], axis=1)
+            chosen = np.flatnonzero((cosine < 0.5) | (number == 0))
             p = self._newton(points[chosen], start[chosen], reach)
             distance = np.linalg.norm(p - points[chosen], axis=1)
             closer = (distance < best[chosen]) & self._on_boundary(p)
@@ -196,7 +191,7 @@ class LevelSet(ImplicitDomain):
     Raises
     ------
     GeometryError
-        If phi has no sign change in the box (where the boundary is first needed).
+        If phi has no sign change in the box, or is negative on its sides (where these are first needed).
 
     Notes
     -----
@@ -265,15 +260,23 @@ class LevelSet(ImplicitDomain):
         return values
 
     @cached_property
-    def _derivatives(self) -> list:
-        return [derivative(self.function, axis, self.dim) for axis in range(self.dim)]  # type: ignore[arg-type]
+    def _derivatives(self) -> list[Callable] | None:
+        """Derivatives along the axes; None for a function that has none by complex steps in its box."""
+        lower, upper = self.box
+        points = np.random.default_rng(0).uniform(lower, upper, (256, self.dim))
+        try:
+            found: list = [derivative(self.function, axis, self.dim) for axis in range(self.dim)]  # type: ignore[arg-type]
+            for d in found:
+                d(*points.T)
+        except (TypeError, ConfigError):
+            return None
+        return found
 
     def gradient(self, points: np.ndarray) -> np.ndarray:
         """Evaluate the derivatives."""
-        try:
-            return np.stack([d(*points.T) for d in self._derivatives], axis=1)
-        except (TypeError, ConfigError):
+        if self._derivatives is None:
             return _differences(self.phi, points, 2e-3 * self._extent)
+        return np.stack([d(*points.T) for d in self._derivatives], axis=1)
 
 
 def _differences(function: Callable, points: np.ndarray, step: float) -> np.ndarray:

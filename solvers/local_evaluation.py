@@ -15,7 +15,7 @@ from sciml.errors import ConfigError, StencilError
 
 from .boundary import BoundaryCondition
 from .plg.lattice import lattice_points
-from .plg.links import leaves
+from .plg.links import leaves, outside
 from .plg.local import FIT_ENTRIES, LocalFits
 from .plg.neighbourhoods import Neighbourhoods
 from .plg.stencil import capped_inverse_distance, enrich, fit_functional
@@ -25,10 +25,8 @@ __all__ = ["LocalPolynomials"]
 
 OUTSIDE_TOLERANCE = 1e-6  # of h: points that far outside count as on the boundary
 CANDIDATES = 32  # nearest nodes tried for a point: beside a gap the nearer ones may lie across it
-FRACTIONS = np.arange(1, 8) / 8  # of a line of sight, where it must be inside
-SIGHT = 0.999  # part of a line of sight that is traced: its end may lie on the boundary
-FACING = -0.5  # cosine between normals below which two sides may bound a gap
-GAP = 2.0  # of h: distance of boundary points on either side of a gap that FRACTIONS may miss
+SIGHT = 0.999  # part of a line of sight that is looked at: its end may lie on the boundary
+GAP = 2.0  # of h: how far beside a line of sight thin gaps count
 POINTS = 1 << 16  # evaluated at a time
 
 
@@ -163,8 +161,7 @@ class LocalPolynomials:
         length = np.linalg.norm(ray, axis=1)
         seen = length < self._clearance[number]
         near = np.flatnonzero(~seen)
-        for fraction in FRACTIONS:
-            near = near[domain.phi(centre[near] + fraction * ray[near]) <= 0]
+        near = near[~outside(domain, centre[near], centre[near] + SIGHT * ray[near])]
         seen[near] = True
         if self._gaps is not None:
             # Only a trace finds gaps that are thin; it is slow where it runs along a boundary.
@@ -217,16 +214,7 @@ class LocalPolynomials:
 
     @cached_property
     def _gaps(self) -> cKDTree | None:
-        """Boundary points that face others across what is outside."""
-        h = self.places.grid.spacing
-        boundary = self.places.domain.boundary(min(h))
-        i, j = cKDTree(boundary.points).query_pairs(GAP * max(h), output_type="ndarray").T
-        across = boundary.points[j] - boundary.points[i]
-        normals = boundary.normals[i], boundary.normals[j]
-        facing = np.sum(normals[0] * normals[1], axis=1) < FACING
-        facing &= np.sum((normals[0] - normals[1]) * across, axis=1) > 0
-        chosen = np.unique([i[facing], j[facing]])
-        return cKDTree(boundary.points[chosen]) if len(chosen) else None
+        return cKDTree(self.places.thin_gaps) if len(self.places.thin_gaps) else None
 
     @cached_property
     def _pattern(self) -> tuple[np.ndarray, np.ndarray]:

@@ -16,15 +16,15 @@ import scipy.sparse as sp
 
 from sciml.errors import ConfigError, ConvergenceError
 
-from .boundary import BoundaryCondition, Dirichlet
+from .boundary import BoundaryCondition
 from .domains import Domain
 from .elliptic import EllipticSolver, LinearSolverName, refuse_unknown_solver
 from .functions import DataFunction, Expression, coordinates, derivative, evaluate, expect
 from .grid import CartesianGrid
-from .operators import EllipticOperator, Laplacian
+from .operators import EllipticOperator
 from .plg import PLG
 from .plg.discretise import LinearSystem
-from .problems import EllipticProblem
+from .problems import EllipticProblem, manufactured
 from .solution import Solution
 
 __all__ = ["Reaction", "manufactured_nonlinear", "solve_nonlinear"]
@@ -139,17 +139,14 @@ def manufactured_nonlinear(
     >>> manufactured_nonlinear("x + y", Reaction("u**2"), Disk()).source
     Expression((x + y)**2)
     """
-    operator = operator or Laplacian(domain.dim)
-    symbols = coordinates(domain.dim)
-    exact = Expression(expression, symbols)
-    linear, r = operator.apply_to(exact.expression, symbols), reaction.function
-    source: DataFunction
+    linear = manufactured(expression, domain, operator, boundary=boundary)
+    u, r, symbols = linear.exact, reaction.function, coordinates(domain.dim)
+    assert isinstance(u, Expression)
+    assert isinstance(linear.source, Expression)
+    source: DataFunction = _Sum(linear.source, u, reaction)
     if isinstance(r, Expression):
-        source = Expression(linear + r.expression.subs(r.symbols[0], exact.expression), symbols)
-    else:
-        source = _Sum(Expression(linear, symbols), exact, reaction)
-    condition = (boundary or Dirichlet()).of_exact(exact, domain.dim)
-    return EllipticProblem(domain, operator, source, condition, exact, "manufactured")
+        source = Expression(linear.source.expression + r.expression.subs(r.symbols[0], u.expression), symbols)
+    return replace(linear, source=source)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,19 @@ from .domains import Domain
 from .functions import DataFunction, Expression, coordinates, expect
 from .operators import DivAGrad, EllipticOperator, Laplacian
 
-__all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry"]
+__all__ = ["EllipticProblem", "Poisson", "manufactured", "problem_registry", "refuse_misfits"]
 
 problem_registry: Registry[Callable[[Domain], "EllipticProblem"]] = Registry("problem")
 """Named problems: factories that state the problem on a given domain."""
+
+
+def refuse_misfits(domain: Domain, operator: EllipticOperator, boundary: BoundaryCondition) -> None:
+    """Raise a ConfigError if one of the three is of another kind, or the dimensions differ."""
+    expect("domain", domain, Domain, "Disk(), for example")
+    expect("operator", operator, EllipticOperator, "Laplacian(2), for example")
+    expect("boundary", boundary, BoundaryCondition, "Dirichlet(0.0), for example")
+    if operator.dim != domain.dim:
+        raise ConfigError(f"a {operator.dim}D operator on a {domain.dim}D domain: choose the same dimension")
 
 
 @dataclass(frozen=True)
@@ -42,13 +51,7 @@ class EllipticProblem:
     name: str = "elliptic"
 
     def __post_init__(self) -> None:
-        expect("domain", self.domain, Domain, "Disk(), for example")
-        expect("operator", self.operator, EllipticOperator, "Laplacian(2), for example")
-        expect("boundary", self.boundary, BoundaryCondition, "Dirichlet(0.0), for example")
-        if self.operator.dim != self.domain.dim:
-            raise ConfigError(
-                f"a {self.operator.dim}D operator on a {self.domain.dim}D domain: choose the same dimension"
-            )
+        refuse_misfits(self.domain, self.operator, self.boundary)
 
     @property
     def determined_up_to_constants(self) -> bool:

@@ -29,17 +29,12 @@ __all__ = ["boundary_quadrature", "cut_cell_quadrature"]
 
 CellFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-LATTICE = np.linspace(0.0, 1.0, 5)
-"""Coordinates at which a function's signs are looked at first."""
-
-END_NODES = np.array([1e-3, 1 - 1e-3])
-"""Where the ends of a smooth piece are looked at."""
-
+LATTICE = np.linspace(0.0, 1.0, 5)  # coordinates at which a function's signs are looked at first
+END_NODES = np.array([1e-3, 1 - 1e-3])  # where the ends of a smooth piece are looked at
 BISECTIONS = {1: 16, 2: 12, 3: 5}
 """How often a cut cell is bisected, per dimension: kinks have dimension D - 2, so 3D must stop early."""
 
-CHUNK = 4096
-"""Cut cells treated at once, which bounds the memory."""
+CHUNK = 4096  # cut cells treated at once, which bounds the memory
 
 
 class _Rule(NamedTuple):
@@ -85,18 +80,23 @@ def _lattice_values(function: CellFunction, cells: np.ndarray, dim: int) -> np.n
 def _zero(function: Callable, bracket: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return one zero of function(number, t) per bracket (m, 2): the Illinois method, then bisection."""
     a, b, fa, fb = *bracket.T, *values.T
-    active, zeros = np.arange(len(bracket)), b.copy()
-    for step in range(70):
-        t = b - fb * (b - a) / (fb - fa) if step < 25 else 0.5 * (a + b)
+    active, zeros, halve = np.arange(len(bracket)), b.copy(), np.zeros(len(bracket), dtype=bool)
+    for step in range(90):
+        with np.errstate(invalid="ignore"):
+            t = np.where(halve | (step >= 25), 0.5 * (a + b), b - fb * (b - a) / (fb - fa))
         ft = function(active, t)
         crossed = (ft < 0) != (fb < 0)
-        moved = np.abs(t - b)
+        halve = np.abs(t - b) <= 1e-14
         a, fa = np.where(crossed, b, a), np.where(crossed, fb, 0.5 * fa)
         b, fb = t, ft
+        # A small step is at a zero only if the sign changes there: another zero just outside stops it too.
+        small = np.flatnonzero(halve)
+        probe = t[small] + np.copysign(2e-14, a[small] - t[small])
+        halve[small] = (function(active[small], probe) < 0) == (ft[small] < 0)
         zeros[active] = t
-        # A step that small is at a zero or, at worst, within it of the bracket's end.
-        going = (moved > 1e-14) & (ft != 0)
-        active, a, b, fa, fb = active[going], a[going], b[going], fa[going], fb[going]
+        going = (ft != 0) & (np.abs(a - b) > 2e-14) & (halve | ~np.isin(np.arange(len(t)), small))
+        active, halve = active[going], halve[going]
+        a, b, fa, fb = a[going], b[going], fa[going], fb[going]
         if len(active) == 0:
             break
     return zeros

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sciml.errors import ConfigError
 from sciml.solvers import PLG, CartesianGrid, EllipticProblem, EllipticSolver
-from sciml.solvers.elliptic import LinearSolverName
+from sciml.solvers.elliptic import LinearSolverName, refuse_free_constants, refuse_unknown_solver
 from sciml.solvers.linear import DirectSolver
 
 __all__ = ["DifferentiableSolve"]
@@ -94,14 +94,14 @@ class DifferentiableSolve(nn.Module):
         tolerance: float = 1e-13,
     ) -> None:
         super().__init__()
-        if solver not in ("auto", "direct", "krylov"):
-            raise ConfigError(f"solver={solver!r}: choose 'auto', 'direct' or 'krylov'")
+        refuse_unknown_solver(solver)
         if problem.determined_up_to_constants:
             raise ConfigError(
                 f"problem {problem.name!r} has pure Neumann data and no zeroth-order term, which leave u free up to a "
                 "constant: add a zeroth-order term, or use Robin or Mixed data"
             )
         system = (method or PLG()).discretise(problem, grid)
+        refuse_free_constants(problem, grid, system)
         size = len(system.node_index)
         self._nodes = torch.from_numpy(grid.coordinates(system.node_index))
         self._boundary_points = torch.from_numpy(system.boundary_points.points.copy())

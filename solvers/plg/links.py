@@ -23,24 +23,25 @@ GRAZING = 0.05  # cosine between segment and normal below which it slides along
 MAX_STEPS = 200
 
 
-def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.ndarray:
+def cut_links(
+    domain: Domain, grid: CartesianGrid, inside: np.ndarray, samples: BoundaryPoints, thin: np.ndarray
+) -> np.ndarray:
     """Return the links between inside nodes that leave the domain, shape (D, *grid.shape).
 
-    Entry ``[d, i]`` is the link from node i to its next node along axis d.
+    Entry ``[d, i]`` is the link from node i to its next node along axis d. ``samples`` are dense boundary
+    points, ``thin``, shape (m,), says which of them are `facing` others.
     """
     h = np.asarray(grid.spacing)
     dim = grid.dim
     cut = np.zeros((dim, *grid.shape), dtype=bool)
-    samples = domain.boundary(float(h.min()) / (8 if dim < 3 else 1))
     cells = np.floor((samples.points - np.asarray(grid.lower)) / h).astype(int)
     met: np.ndarray = np.zeros(grid.shape, dtype=bool)
     narrow: np.ndarray = np.zeros(grid.shape, dtype=bool)
-    opposite = facing(samples, float(h.min()) / (8 if dim < 3 else 1))
     for corner in np.ndindex(*(2,) * dim):
         node = cells + corner
         kept = ((node >= 0) & (node < np.asarray(grid.shape))).all(axis=1)
         met[tuple(node[kept].T)] = True
-        narrow[tuple(node[kept & opposite].T)] = True
+        narrow[tuple(node[kept & thin].T)] = True
     # A link is next to cells that it does not pass, and the samples of 3D do not meet every cell.
     narrow = np.asarray(binary_dilation(narrow))
     if dim == 3:
@@ -57,8 +58,8 @@ def cut_links(domain: Domain, grid: CartesianGrid, inside: np.ndarray) -> np.nda
         # Two balls without boundary that overlap cover the segment.
         start = start[inside[tuple(stop.T)] & (reach < h[axis])]
         crossed = outside(domain, grid.coordinates(start), grid.coordinates(start + step))
-        thin = np.flatnonzero(~crossed & narrow[tuple(start.T)])
-        crossed[thin] = leaves(domain, grid.coordinates(start[thin]), grid.coordinates(start[thin] + step))
+        doubt = np.flatnonzero(~crossed & narrow[tuple(start.T)])
+        crossed[doubt] = leaves(domain, grid.coordinates(start[doubt]), grid.coordinates(start[doubt] + step))
         cut[(axis, *start[crossed].T)] = True
     return cut
 

@@ -29,7 +29,7 @@ from sciml.solvers import (
     problem_registry,
     solve,
 )
-from sciml.solvers.plg.links import cut_links
+from sciml.solvers.plg.neighbourhoods import Neighbourhoods
 
 SMOOTH = "exp(x)*sin(2*y) + sin(3*x*y + 0.3)"
 CROSS = EllipticOperator(((1.0, 0.5), (0.5, 2.0)))
@@ -211,10 +211,9 @@ def test_nodes_across_a_gap_are_refused(width: float, centre: float) -> None:
 
 def test_links_are_cut_by_gaps_only() -> None:
     grid = CartesianGrid.uniform(60)
-    inside = Star().contains(grid.nodes())
-    assert not cut_links(Star(), grid, inside).any()
+    assert not Neighbourhoods(Star(), grid, 4, 1.0, 300).cut.any()
     slit = Star() - Box((-0.45, 0.006), (0.45, 0.007))
-    cut = cut_links(slit, grid, slit.contains(grid.nodes()))
+    cut = Neighbourhoods(slit, grid, 4, 1.0, 300).cut
     assert not cut[0].any()
     assert np.unique(np.nonzero(cut[1])[1]).tolist() == [30]  # from y = 0 to y = h
 

@@ -161,6 +161,13 @@ def test_polynomials_are_integrated_exactly_over_boxes(ends: list[float], degree
     assert weights @ (points[:, 0] ** degree * points[:, 1]) == pytest.approx(exact, abs=1e-15)
 
 
+@pytest.mark.parametrize("below", [1e-300, 1e-20, 1e-16, 1e-13, 1e-9])
+def test_a_side_just_beyond_a_face_of_cells(below: float) -> None:
+    """phi is all but zero at the face, which is no zero of it: the next one is inside the cell."""
+    weights = cut_cell_quadrature(Box((0.0, -below), (0.375, 0.0078125)), cube(8, 2), order=5)[1]
+    assert weights.sum() == pytest.approx(0.375 * (0.0078125 + below), rel=1e-9)
+
+
 def test_intervals() -> None:
     points, weights = cut_cell_quadrature(Ellipsoid((0.31,), (0.05,)), cube(7, 1), order=4)
     assert weights @ points[:, 0] ** 4 == pytest.approx((0.36**5 + 0.26**5) / 5, rel=1e-14)
