@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,6 @@ from sciml.files import atomic_path, write_json
 from sciml.provenance import collect
 
 FOLDER = Path(__file__).parent
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
 
 
 def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -42,7 +33,7 @@ def record(name: str, title: str, head: list[str], rows: list[list[object]], not
         "head": head,
         "rows": rows,
         "note": note,
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": f"{provenance['processor']}, {os.cpu_count()} cores",
         "versions": provenance["versions"],
         "commit": provenance["git_commit"],
         "created_utc": provenance["created_utc"],

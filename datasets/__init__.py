@@ -3,15 +3,26 @@
 from . import recipes  # noqa: F401 - registers what ships with the suite
 from .engine import generate
 from .random_fields import GaussianRandomField
-from .reader import FieldsDataset, open_dataset
-from .recipe import FieldsLayout, FieldSpec, Recipe, Trajectory, recipe_registry, trajectory_seeds
+from .reader import Dataset, FieldsDataset, OdeDataset, open_dataset
+from .recipe import (
+    FieldsLayout,
+    FieldSpec,
+    OdeLayout,
+    Recipe,
+    Trajectory,
+    recipe_registry,
+    trajectory_seeds,
+)
 from .solutions import save
 
 __all__ = [
+    "Dataset",
     "FieldSpec",
     "FieldsDataset",
     "FieldsLayout",
     "GaussianRandomField",
+    "OdeDataset",
+    "OdeLayout",
     "Recipe",
     "Trajectory",
     "generate",

@@ -1,6 +1,6 @@
 """Kind ``fields``: trajectories on a Cartesian grid, in the HDF5 layout of The Well.
 
-Specification, format version 1
+Specification, format version 2
 -------------------------------
 B trajectories, T frames, D axes. The Well's loader opens the file as it is; what it does not know
 (marked +) it ignores.
@@ -21,29 +21,31 @@ B trajectories, T frames, D axes. The Well's loader opens the file as it is; wha
     ``sample_varying``, ``time_varying`` (and + ``description``). A chunk is one trajectory's run of
     whole frames.
 + ``/provenance``
-    datasets ``seed`` int64 (B), ``config`` (JSON text), ``checks/<name>`` float64 (B) with attribute
-    ``limit``; attributes ``equation``, ``created_utc``, ``command``, ``git_commit``, ``versions`` (JSON),
-    ``cpu_seconds``.
+    As for every kind (`sciml.datasets.record`).
 
 A steady problem has two frames: zero (never written, so it takes no space) and the solution.
 The same recipe, seed and count give the same datasets bit for bit, whatever the workers and
 interruptions; only attributes of ``/provenance`` differ.
 """
 
-import json
-from typing import Any
-
 import h5py
 import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
-from sciml.provenance import collect
 
-from .recipe import FieldsLayout, FieldSpec, Trajectory
+from .recipe import FieldsLayout, FieldSpec, OdeLayout, Trajectory
 
-__all__ = ["FORMAT_VERSION", "check_fields", "create_fields", "write_provenance", "write_trajectories"]
+__all__ = [
+    "FORMAT_VERSION",
+    "check_fields",
+    "create_fields",
+    "declare_scalars",
+    "flags",
+    "texts",
+    "write_trajectories",
+]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_BYTES = 1 << 20
 AXES = ("x", "y", "z")
 RESERVED = {
@@ -53,14 +55,27 @@ RESERVED = {
 TEXT = h5py.string_dtype()
 
 
-def _texts(names: tuple[str, ...]) -> np.ndarray:
-    """Variable-length UTF-8, also when empty: fixed-length bytes break The Well's loader."""
+def texts(names: tuple[str, ...]) -> np.ndarray:
+    """Return names as variable-length UTF-8, also if empty: fixed-length bytes break The Well's loader."""
     return np.array(names, dtype=TEXT)
 
 
-def _flags(target: h5py.Dataset | h5py.Group, **flags: bool) -> None:
-    for name, flag in flags.items():
-        target.attrs[name] = np.bool_(flag)
+def flags(target: h5py.Dataset | h5py.Group, **values: bool) -> None:
+    """Set attributes that are true HDF5 booleans, as checkers demand."""
+    for name, value in values.items():
+        target.attrs[name] = np.bool_(value)
+
+
+def declare_scalars(file: h5py.File, layout: FieldsLayout | OdeLayout, n: int, dtype: type) -> None:
+    """Write the parameters, as root attributes and in ``/scalars``, and room for the varying scalars."""
+    file.attrs["simulation_parameters"] = texts(tuple(layout.parameters))
+    scalars = file.create_group("scalars")
+    scalars.attrs["field_names"] = texts((*layout.parameters, *layout.scalars))
+    for name, value in layout.parameters.items():
+        file.attrs[name] = float(value)
+        flags(scalars.create_dataset(name, data=dtype(value)), sample_varying=False, time_varying=False)
+    for name in layout.scalars:
+        flags(scalars.create_dataset(name, (n,), dtype), sample_varying=True, time_varying=False)
 
 
 def create_fields(file: h5py.File, layout: FieldsLayout, n: int) -> None:
@@ -79,50 +94,39 @@ def create_fields(file: h5py.File, layout: FieldsLayout, n: int) -> None:
     file.attrs["n_spatial_dims"] = grid.dim
     file.attrs["n_trajectories"] = n
     file.attrs["steady"] = np.bool_(layout.steady)
-    file.attrs["input_fields"] = _texts(layout.inputs)
-    file.attrs["target_fields"] = _texts(layout.targets)
+    file.attrs["input_fields"] = texts(layout.inputs)
+    file.attrs["target_fields"] = texts(layout.targets)
     file.attrs["mask_field"] = layout.mask
-    file.attrs["simulation_parameters"] = _texts(tuple(layout.parameters))
-    for name, value in layout.parameters.items():
-        file.attrs[name] = float(value)
-
     names = AXES[: grid.dim]
     dimensions = file.create_group("dimensions")
-    dimensions.attrs["spatial_dims"] = _texts(names)
+    dimensions.attrs["spatial_dims"] = texts(names)
     for name, values in zip(("time", *names), (layout.times, *grid.axes), strict=True):
         axis = dimensions.create_dataset(name, data=np.asarray(values, dtype=np.float32))
-        _flags(axis, sample_varying=False, time_varying=name == "time")
+        flags(axis, sample_varying=False, time_varying=name == "time")
 
     conditions = file.create_group("boundary_conditions")
     for name, count, periodic in zip(names, grid.shape, grid.periodic, strict=True):
         kind = "PERIODIC" if periodic else layout.boundary
         condition = conditions.create_group(f"{name}_{kind.lower()}")
         condition.attrs["bc_type"] = kind
-        condition.attrs["associated_dims"] = _texts((name,))
-        condition.attrs["associated_fields"] = _texts(())
-        _flags(condition, sample_varying=False, time_varying=False)
+        condition.attrs["associated_dims"] = texts((name,))
+        condition.attrs["associated_fields"] = texts(())
+        flags(condition, sample_varying=False, time_varying=False)
         ends = np.zeros(count, dtype=bool)
         ends[[0, -1]] = True
         condition.create_dataset("mask", data=ends)
 
-    scalars = file.create_group("scalars")
-    scalars.attrs["field_names"] = _texts((*layout.parameters, *layout.scalars))
-    for name, value in layout.parameters.items():
-        _flags(scalars.create_dataset(name, data=np.float32(value)), sample_varying=False, time_varying=False)
-    for name in layout.scalars:
-        dataset = scalars.create_dataset(name, (n,), np.float32)
-        _flags(dataset, sample_varying=True, time_varying=False)
-
+    declare_scalars(file, layout, n, np.float32)
     for rank in range(3):
         group = file.create_group(f"t{rank}_fields")
         specs = [spec for spec in layout.fields if spec.rank == rank]
-        group.attrs["field_names"] = _texts(tuple(spec.name for spec in specs))
+        group.attrs["field_names"] = texts(tuple(spec.name for spec in specs))
         for spec in specs:
             shape = layout.shape(spec)
             dataset = group.create_dataset(spec.name, (n, *shape), np.float32, chunks=_chunks(layout, spec))
             dataset.attrs["dim_varying"] = np.ones(grid.dim, dtype=bool)
             dataset.attrs["description"] = spec.description
-            _flags(dataset, sample_varying=True, time_varying=spec.time_varying)
+            flags(dataset, sample_varying=True, time_varying=spec.time_varying)
 
 
 def _chunks(layout: FieldsLayout, spec: FieldSpec) -> tuple[int, ...]:
@@ -138,7 +142,7 @@ def _chunks(layout: FieldsLayout, spec: FieldSpec) -> tuple[int, ...]:
 def write_trajectories(
     file: h5py.File, layout: FieldsLayout, start: int, trajectories: list[Trajectory]
 ) -> None:
-    """Write trajectories start, start + 1, ... into a file made by `create_fields`.
+    """Write the fields of trajectories start, start + 1, ... into a file made by `create_fields`.
 
     Raises
     ------
@@ -162,34 +166,6 @@ def write_trajectories(
             dataset[rows, -1] = stacked
         else:
             dataset[rows] = stacked
-    for name in layout.scalars:
-        if any(name not in trajectory.scalars for trajectory in trajectories):
-            raise DatasetFormatError(f"scalar {name!r} is missing: {layout.name!r} declares it")
-        file["scalars"][name][rows] = [trajectory.scalars[name] for trajectory in trajectories]
-
-
-def write_provenance(
-    file: h5py.File,
-    seeds: np.ndarray,
-    config: dict[str, Any],
-    checks: dict[str, np.ndarray],
-    limits: dict[str, float],
-    equation: str,
-    cpu_seconds: float,
-) -> None:
-    """Write where the trajectories came from and the figures that show that they are right."""
-    group = file.create_group("provenance")
-    group.create_dataset("seed", data=np.asarray(seeds, dtype=np.int64))
-    # A long configuration does not fit into an attribute (64 KiB).
-    group.create_dataset("config", data=json.dumps(config, sort_keys=True), dtype=TEXT)
-    for name, values in checks.items():
-        dataset = group.create_dataset(f"checks/{name}", data=np.asarray(values, dtype=np.float64))
-        if name in limits:
-            dataset.attrs["limit"] = limits[name]
-    record = collect()
-    record["versions"] = json.dumps(record["versions"])
-    for name, value in {**record, "equation": equation, "cpu_seconds": cpu_seconds}.items():
-        group.attrs[name] = value
 
 
 def check_fields(file: h5py.File) -> list[str]:

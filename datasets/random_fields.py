@@ -9,7 +9,7 @@ tau^(alpha - d/2). These are the conventions of the FNO
 benchmarks (arXiv 2010.08895); the sum is cut at a fixed number of modes, whatever the grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,7 +34,8 @@ class GaussianRandomField:
     modes : int
         Wavenumbers 0 <= k < modes along each axis. Fields with more modes share the lower ones.
     sigma : float, optional
-        tau^(alpha - d/2) by default.
+        tau^(alpha - d/2) by default. Initial states of Burgers' equation, N(0, 625 (-Laplace + 25)^-2),
+        have alpha 2, tau 5 and sigma 25.
 
     Raises
     ------
@@ -83,6 +84,26 @@ class GaussianRandomField:
             values[:, 2::2] = np.sqrt(2) * np.sin(phase[:, 2::2])
         values[:, 0] = 1.0
         return values
+
+    def basis_derivative(self, x: np.ndarray) -> np.ndarray:
+        """Evaluate the derivatives of the one-dimensional basis, shape (m,) to (m, M)."""
+        phase = np.outer(x, self.wavenumbers)
+        values = -np.sqrt(2) * self.wavenumbers * np.sin(phase)
+        if self.boundary == "periodic":
+            values[:, 2::2] = np.sqrt(2) * self.wavenumbers[2::2] * np.cos(phase[:, 2::2])
+        return values
+
+    def normalised(self) -> "GaussianRandomField":
+        """Return the field scaled to an expected mean square of 1.
+
+        Examples
+        --------
+        >>> field = GaussianRandomField(alpha=2.0, tau=3.0).normalised()
+        >>> round(float(np.sum(field.spectrum() ** 2)), 12)
+        1.0
+        """
+        unit = replace(self, sigma=1.0)
+        return replace(unit, sigma=float(np.sum(unit.spectrum() ** 2) ** -0.5))
 
     def spectrum(self) -> np.ndarray:
         """Return the standard deviation of each coefficient, shape (M,) * d.

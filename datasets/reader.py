@@ -1,9 +1,9 @@
 """Opening datasets, and saying clearly why one cannot be opened."""
 
-import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import h5py
 import numpy as np
@@ -12,8 +12,13 @@ from sciml.errors import ConfigError, DatasetFormatError
 from sciml.registry import unknown_name
 
 from .fields import FORMAT_VERSION, check_fields
+from .ode import check_ode
+from .record import Record
 
-__all__ = ["FieldsDataset", "open_dataset", "open_hdf5"]
+if TYPE_CHECKING:
+    from .windows import Windows
+
+__all__ = ["Dataset", "FieldsDataset", "OdeDataset", "open_dataset", "open_hdf5"]
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
@@ -40,69 +45,169 @@ def open_hdf5(path: str | Path) -> h5py.File:
         ) from error
 
 
-class FieldsDataset:
-    """A dataset of kind ``fields``, read lazily.
-
-    ``dataset["u"]`` is an array on disk, of shape (trajectories, [frames,] space, [components]);
-    slicing it reads that part as NumPy. Use as a context manager, or call `close`.
+class Dataset(ABC):
+    """A dataset of any kind, read lazily. Use as a context manager, or call `close`.
 
     Attributes
     ----------
     path : Path
+    file : h5py.File
     name : str
         What the file calls itself.
     n_trajectories : int
-    steady : bool
-        Whether the last frame is the solution of a steady problem (frame 0 is zero).
-    axes : dict of str to ndarray
-        Coordinates by axis name.
-    times : ndarray
-    periodic : tuple of bool
-        By axis.
-    fields : tuple of str
-        Names, scalars first.
-    inputs, targets : tuple of str
-        The learning task.
-    mask : str
-        Field that marks where targets are defined, or "".
+    times : ndarray, shape (T,)
     seeds : ndarray of int64 or None
+        Of the trajectories.
     config : dict
         The recipe and its parameters, seed and count.
+    provenance : dict
+        Attributes of ``/provenance``.
+    checks : dict of str to (ndarray, float or None)
+        Values by trajectory and limit.
+    record : Record or None
+        All of ``/provenance``; None if the file was not made by sciml.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = open_hdf5(path)
+        self.file = open_hdf5(path)
         try:
             self._read_header()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            self._file.close()
+            self.file.close()
             if isinstance(error, DatasetFormatError):
                 raise
             raise DatasetFormatError(
-                f"{str(path)!r} is not a valid dataset of kind 'fields' ({error}): generate it again"
+                f"{str(path)!r} is not a valid dataset of kind {self.kind!r} ({error}): generate it again"
             ) from error
 
+    @abstractmethod
+    def _problems(self) -> list[str]:
+        """What is wrong with the file's layout."""
+
     def _read_header(self) -> None:
-        file, attributes = self._file, self._file.attrs
+        attributes = self.file.attrs
         version = int(attributes.get("format_version", FORMAT_VERSION))
         if version > FORMAT_VERSION:
             raise DatasetFormatError(
                 f"{str(self.path)!r} has format version {version}, this sciml reads up to {FORMAT_VERSION}: upgrade"
             )
         kind = str(attributes.get("kind", "fields"))
-        if kind != "fields":
+        if kind != self.kind:
             raise DatasetFormatError(
-                f"{str(self.path)!r} is of kind {kind!r}: a dataset of kind 'fields' is needed"
+                f"{str(self.path)!r} is of kind {kind!r}: a dataset of kind {self.kind!r} is needed"
             )
-        problems = check_fields(file)
+        problems = self._problems()
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DatasetFormatError(
-                f"{str(self.path)!r} is not a valid dataset of kind 'fields': {problems[0]}{more}; generate it again"
+                f"{str(self.path)!r} is not a valid dataset of kind {self.kind!r}: {problems[0]}{more}; "
+                "generate it again"
             )
         self.name = str(attributes["dataset_name"])
         self.n_trajectories = int(attributes["n_trajectories"])
+        ours = attributes.get("format") == "sciml"
+        self.record = Record.read(self.file) if ours else None
+        self.seeds = self.record.seeds if self.record else None
+        self.config: dict[str, Any] = self.record.config if self.record else {}
+        self.provenance: dict[str, Any] = dict(self.file["provenance"].attrs) if ours else {}
+        self.checks: dict[str, tuple[np.ndarray, float | None]] = {}
+        if self.record:
+            self.checks = {
+                name: (values, self.record.limits.get(name)) for name, values in self.record.checks.items()
+            }
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """Names of the arrays that vary in space or time."""
+
+    @abstractmethod
+    def __getitem__(self, name: str) -> h5py.Dataset: ...
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name!r}: {self.n_trajectories} trajectories, "
+            f"fields {', '.join(self.fields)}>"
+        )
+
+
+class OdeDataset(Dataset):
+    """A dataset of kind ``ode``: ``dataset["states"]`` is of shape (trajectories, times, components).
+
+    The other attributes are those of `Dataset`.
+
+    Attributes
+    ----------
+    components : tuple of str
+        Names of the states.
+    """
+
+    kind = "ode"
+
+    def _problems(self) -> list[str]:
+        return check_ode(self.file)
+
+    def _read_header(self) -> None:
+        super()._read_header()
+        self.times = self.file["time"][()]
+        self.components = tuple(_text(name) for name in self.file["states"].attrs["names"])
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Always ("states",)."""
+        return ("states",)
+
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        if name == "states":
+            return self.file["states"]
+        if name in self.file["scalars"]:
+            return self.file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, ["states", *self.file["scalars"]])
+
+
+class FieldsDataset(Dataset):
+    """A dataset of kind ``fields``.
+
+    ``dataset["u"]`` is an array on disk, of shape (trajectories, [frames,] space, [components]);
+    slicing it reads that part as NumPy. The other attributes are those of `Dataset`.
+
+    Attributes
+    ----------
+    steady : bool
+        Whether the last frame is the solution of a steady problem (frame 0 is zero).
+    axes : dict of str to ndarray
+        Coordinates by axis name.
+    periodic : tuple of bool
+        By axis.
+    inputs, targets : tuple of str
+        The learning task.
+    mask : str
+        Field that marks where targets are defined, or "".
+    """
+
+    kind = "fields"
+
+    def _problems(self) -> list[str]:
+        return check_fields(self.file)
+
+    def _read_header(self) -> None:
+        super()._read_header()
+        file, attributes = self.file, self.file.attrs
         self.steady = bool(attributes.get("steady", False))
         dimensions = file["dimensions"]
         names = [_text(name) for name in dimensions.attrs["spatial_dims"]]
@@ -121,21 +226,34 @@ class FieldsDataset:
             for rank in range(3)
             for name in file[f"t{rank}_fields"].attrs["field_names"]
         }
-        self.fields = tuple(self._paths)
         self.inputs = tuple(_text(name) for name in attributes.get("input_fields", ()))
         self.targets = tuple(_text(name) for name in attributes.get("target_fields", ()))
         self.mask = str(attributes.get("mask_field", ""))
-        ours = attributes.get("format") == "sciml"
-        self.seeds = file["provenance/seed"][()] if ours else None
-        self.config: dict[str, Any] = {}
-        self.provenance: dict[str, Any] = {}
-        self.checks: dict[str, tuple[np.ndarray, float | None]] = {}
-        if ours:
-            group = file["provenance"]
-            self.config = json.loads(group["config"].asstr()[()])
-            self.provenance = dict(group.attrs)
-            for name, dataset in group.get("checks", {}).items():
-                self.checks[name] = (dataset[()], dataset.attrs.get("limit"))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names, scalars first, then vectors and tensors."""
+        return tuple(self._paths)
+
+    def torch(
+        self,
+        n_in: int = 1,
+        n_out: int = 1,
+        *,
+        stride: int = 1,
+        rollout: bool = False,
+        in_memory: bool = False,
+        fields: tuple[str, ...] | None = None,
+    ) -> "Windows":
+        """Return a `torch.utils.data.Dataset` of windows of frames; it opens the file by itself.
+
+        The arguments are those of `sciml.datasets.windows.Windows`.
+        """
+        from .windows import Windows
+
+        return Windows(
+            self.path, n_in, n_out, stride=stride, rollout=rollout, in_memory=in_memory, fields=fields
+        )
 
     @property
     def resolution(self) -> tuple[int, ...]:
@@ -144,10 +262,10 @@ class FieldsDataset:
 
     def __getitem__(self, name: str) -> h5py.Dataset:
         if name in self._paths:
-            return self._file[self._paths[name]]
-        if name in self._file["scalars"]:
-            return self._file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *self._file["scalars"]])
+            return self.file[self._paths[name]]
+        if name in self.file["scalars"]:
+            return self.file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *self.file["scalars"]])
 
     def is_time_varying(self, name: str) -> bool:
         """Whether a field has a time axis."""
@@ -191,30 +309,19 @@ class FieldsDataset:
             values = np.broadcast_to(dataset[last or ()], (count, *dataset.shape[len(last) :]))
         return values[(slice(None), *(slice(None, None, stride),) * len(self.axes))]
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> "FieldsDataset":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<FieldsDataset {self.name!r}: {self.n_trajectories} trajectories, fields {', '.join(self.fields)}>"
-
 
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def open_dataset(path: str | Path) -> FieldsDataset:
-    """Open a dataset for lazy NumPy access.
+KINDS: dict[str, type[Dataset]] = {reader.kind: reader for reader in (FieldsDataset, OdeDataset)}
 
-    Files of The Well that are on a Cartesian grid open too; they have no ``/provenance``.
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset of any kind for lazy NumPy access.
+
+    `FieldsDataset` or `OdeDataset` opens one of that kind only. Files of The Well that are on a
+    Cartesian grid open too; they have no ``/provenance``.
 
     Raises
     ------
@@ -226,4 +333,10 @@ def open_dataset(path: str | Path) -> FieldsDataset:
     >>> with open_dataset("darcy.h5") as data:  # doctest: +SKIP
     ...     first_solution = data["u"][0, -1]
     """
-    return FieldsDataset(path)
+    with open_hdf5(path) as file:
+        kind = str(file.attrs.get("kind", "fields"))
+    if kind not in KINDS:
+        raise DatasetFormatError(
+            f"{str(path)!r} is of kind {kind!r}: this sciml reads the kinds {', '.join(KINDS)}; upgrade"
+        )
+    return KINDS[kind](path)

@@ -7,7 +7,7 @@ the stored configuration.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,7 +16,17 @@ from sciml.provenance import jsonable
 from sciml.registry import Registry
 from sciml.solvers.grid import CartesianGrid
 
-__all__ = ["FieldSpec", "FieldsLayout", "Recipe", "Trajectory", "recipe_registry", "trajectory_seeds"]
+__all__ = [
+    "FieldSpec",
+    "FieldsLayout",
+    "Layout",
+    "OdeLayout",
+    "Recipe",
+    "Trajectory",
+    "recipe_registry",
+    "relative_difference",
+    "trajectory_seeds",
+]
 
 recipe_registry: Registry[type["Recipe"]] = Registry("recipe")
 """All recipes that ``sciml generate`` knows."""
@@ -95,10 +105,45 @@ class FieldsLayout:
 
 
 @dataclass(frozen=True)
+class OdeLayout:
+    """What every trajectory of a dataset of kind ``ode`` holds: one field, "states", float64.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    states : dict of str to str
+        Name and description (with unit) of each component, in order.
+    times : tuple of float
+        Of the stored states.
+    scalars : tuple of str
+        Numbers that vary by trajectory.
+    parameters : dict
+        Numbers common to all trajectories.
+    """
+
+    name: str
+    states: dict[str, str]
+    times: tuple[float, ...]
+    scalars: tuple[str, ...] = ()
+    parameters: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one trajectory: times, components."""
+        return (len(self.times), len(self.states))
+
+
+Layout = FieldsLayout | OdeLayout
+"""What a recipe's trajectories hold; the class decides the kind of the file."""
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """One sample: arrays by field name, scalars, and the figures that show that it is right.
 
-    A time-varying field of a steady problem is given without its time axis.
+    A time-varying field of a steady problem is given without its time axis. A trajectory of kind
+    ``ode`` has one field, "states", of shape (times, components).
     """
 
     fields: dict[str, np.ndarray]
@@ -118,22 +163,51 @@ class Recipe(ABC):
         What is solved.
     check_limits : dict
         Largest accepted value of each of a trajectory's checks; both have the same names.
+    accuracy : float
+        The accuracy that the recipe states at its default settings: largest accepted relative
+        difference of a trajectory to the same one of `refined`.
     """
 
     equation: ClassVar[str] = ""
     check_limits: ClassVar[dict[str, float]] = {}
+    accuracy: ClassVar[float] = 0.0
 
     @abstractmethod
-    def layout(self) -> FieldsLayout:
+    def layout(self) -> Layout:
         """Return what a trajectory holds; it depends on the parameters only."""
 
     @abstractmethod
     def sample(self, seed: int) -> Trajectory:
         """Return the trajectory of a seed: a pure function of the parameters and the seed."""
 
-    def sample_batch(self, seeds: Sequence[int]) -> list[Trajectory]:
-        """Return the trajectories of many seeds; agrees with `sample` to round-off, whatever the batch."""
+    def sample_batch(self, seeds: Sequence[int], device: str = "cpu") -> list[Trajectory]:
+        """Return the trajectories of many seeds; agrees with `sample`, whatever the batch.
+
+        On the CPU bit for bit, elsewhere to round-off. A member that blows up has NaN in its fields.
+
+        Raises
+        ------
+        ConfigError
+            If the recipe does not run on the device.
+        """
+        if device != "cpu":
+            raise ConfigError(f"device={device!r}: this recipe runs on the CPU only")
         return [self.sample(seed) for seed in seeds]
+
+    def refined(self) -> Self | None:
+        """Return the recipe solved at twice the resolution with half the step, stored as before.
+
+        None, for a recipe that cannot be refined: its datasets are not verified.
+        """
+        return None
+
+    def compare(self, trajectory: Trajectory, fine: Trajectory) -> dict[str, float]:
+        """Measure how far a trajectory is from a finer one; names as in `verification_limits`."""
+        return {"self_convergence": relative_difference(trajectory, fine)}
+
+    def verification_limits(self) -> dict[str, float]:
+        """Return the largest accepted value of each measure of `compare`."""
+        return {"self_convergence": self.accuracy}
 
     def config(self) -> dict[str, Any]:
         """Return the name and all parameters, ready for JSON."""
@@ -143,18 +217,49 @@ class Recipe(ABC):
         }
 
 
-def trajectory_seeds(seed: int, start: int, stop: int) -> np.ndarray:
+def relative_difference(
+    trajectory: Trajectory, fine: Trajectory, frames: slice = slice(None), exclude: Sequence[str] = ()
+) -> float:
+    """Return max over fields of |coarse - fine| / |fine|, in the Euclidean norm over all entries.
+
+    Parameters
+    ----------
+    trajectory, fine : Trajectory
+    frames : slice
+        Of the first axis of each field.
+    exclude : sequence of str
+        Fields to leave out.
+
+    Examples
+    --------
+    >>> relative_difference(Trajectory({"u": np.full(4, 1.5)}), Trajectory({"u": np.ones(4)}))
+    0.5
+    """
+    worst = 0.0
+    for name, values in trajectory.fields.items():
+        if name not in exclude:
+            reference = np.asarray(fine.fields[name][frames], dtype=float)
+            difference = float(np.linalg.norm(np.asarray(values[frames], dtype=float) - reference))
+            norm = float(np.linalg.norm(reference))
+            ratio = difference / norm if norm else (0.0 if difference == 0 else np.inf)
+            worst = max(worst, np.inf if np.isnan(ratio) else ratio)
+    return worst
+
+
+def trajectory_seeds(seed: int, start: int, stop: int, attempt: int = 0) -> np.ndarray:
     """Return the seeds of trajectories start <= i < stop of a dataset, int64.
 
-    Trajectory i always gets the same seed, so a longer dataset begins with the shorter one.
+    Trajectory i always gets the same seed, so a longer dataset begins with the shorter one. Where it
+    had to be rejected, attempt 1, 2, ... gives its replacements.
 
     Examples
     --------
     >>> bool((trajectory_seeds(0, 0, 5)[3:] == trajectory_seeds(0, 3, 5)).all())
     True
     """
+    more = (attempt,) if attempt else ()
     words = [
-        np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64)[0]
+        np.random.SeedSequence(seed, spawn_key=(i, *more)).generate_state(1, np.uint64)[0]
         for i in range(start, stop)
     ]
     return (np.array(words, dtype=np.uint64) >> np.uint64(1)).astype(np.int64)

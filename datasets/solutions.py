@@ -10,8 +10,10 @@ from sciml.solvers import Evolution, ParabolicProblem, Solution, WaveProblem
 from sciml.solvers.functions import evaluate
 
 from .atomic_hdf5 import atomic_hdf5
-from .fields import create_fields, write_provenance, write_trajectories
+from .kinds import create, write
 from .recipe import FieldsLayout, FieldSpec, Trajectory
+from .record import Record
+from .rows import checksums as row_checksums
 
 __all__ = ["save"]
 
@@ -93,17 +95,18 @@ def save(solution: Solution | Evolution, path: str | Path, overwrite: bool = Fal
         )
     with atomic_hdf5(path) as writer:
         file = writer.file
-        create_fields(file, layout, 1)
-        write_trajectories(file, layout, 0, [Trajectory(fields)])
-        write_provenance(
-            file,
-            np.zeros(1, dtype=np.int64),
+        create(file, layout, 1)
+        write(file, layout, 0, [Trajectory(fields)])
+        equation = _equation(problem) + f" = f, L = {stated['operator']}" + more
+        Record(
             config,
+            np.zeros(1, dtype=np.int64),
             checks,
             limits,
-            _equation(problem) + f" = f, L = {stated['operator']}" + more,
+            equation,
             solution.info["cpu_seconds"],
-        )
+            row_checksums(file),
+        ).write(file)
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ._version import __version__
 
-__all__ = ["collect", "first_difference", "git_commit", "jsonable", "package_versions"]
+__all__ = ["collect", "first_difference", "git_commit", "jsonable", "package_versions", "processor"]
 
 PACKAGES = ("numpy", "scipy", "h5py", "torch")
 
@@ -48,6 +48,16 @@ def git_commit() -> str:
         return "unknown"
 
 
+@functools.cache
+def processor() -> str:
+    """Return the processor's model name: libraries choose their kernels, and so the last bits, by it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
 def command_line() -> str:
     """Return the command that started this process, quoted for a shell, without folder names."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "interactive"
@@ -61,6 +71,7 @@ def collect() -> dict[str, Any]:
         "git_commit": git_commit(),
         "versions": package_versions(),
         "machine": platform.machine(),
+        "processor": processor(),
         "system": platform.system(),
     }
 

@@ -1,5 +1,6 @@
 """Linear solvers."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.sparse.linalg import splu
 
 from sciml.errors import ConvergenceError
 
-__all__ = ["DirectSolver", "KrylovSolver", "ZeroMeanDirectSolver", "conjugate_gradient", "gmres"]
+__all__ = ["DirectSolver", "KrylovSolver", "ZeroMeanDirectSolver", "conjugate_gradient", "dot", "gmres"]
 
 
 class DirectSolver:
@@ -96,12 +97,24 @@ class ZeroMeanDirectSolver:
         return np.append(u - u.mean() + rhs[-1], c)
 
 
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the sum of a b over all entries, the same bits whatever the number of BLAS threads.
+
+    Examples
+    --------
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    11.0
+    """
+    return float(np.einsum("i,i", a.ravel(), b.ravel()))
+
+
 def conjugate_gradient(
     apply: Callable[[np.ndarray], np.ndarray],
     rhs: np.ndarray,
     precondition: Callable[[np.ndarray], np.ndarray],
     tolerance: float = 1e-10,
     max_iterations: int = 200,
+    scale: float | None = None,
 ) -> tuple[np.ndarray, list[float]]:
     """Preconditioned conjugate gradients for a symmetric positive definite operator.
 
@@ -111,14 +124,16 @@ def conjugate_gradient(
         v to A v and v to M^-1 v, on arrays of any shape.
     rhs : ndarray
     tolerance : float
-        Stop at |r| <= tolerance |rhs| in the Euclidean norm.
+        Stop at |r| <= tolerance scale in the Euclidean norm.
     max_iterations : int
+    scale : float, optional
+        |rhs| by default.
 
     Returns
     -------
     x : ndarray
     history : list of float
-        Relative residuals, the first being 1.
+        Residuals |r| / scale, the first one of x = 0.
 
     Raises
     ------
@@ -127,23 +142,26 @@ def conjugate_gradient(
     """
     r = np.array(rhs, dtype=float)
     x = np.zeros_like(r)
-    target = float(np.linalg.norm(rhs))
-    history = [1.0]
-    if target == 0:
+    start = math.sqrt(dot(r, r))
+    if start == 0:
         return x, [0.0]
+    scale = scale or start
+    history = [start / scale]
     z = precondition(r)
-    p, rz = z.copy(), float(np.vdot(r, z))
+    p, rz = z.copy(), dot(r, z)
     for _ in range(max_iterations):
         ap = apply(p)
-        alpha = rz / float(np.vdot(p, ap))
+        alpha = rz / dot(p, ap)
         x += alpha * p
-        r -= alpha * ap
-        history.append(float(np.linalg.norm(r)) / target)
+        ap *= alpha
+        r -= ap
+        history.append(math.sqrt(dot(r, r)) / scale)
         if history[-1] <= tolerance:
             return x, history
         z = precondition(r)
-        rz, old = float(np.vdot(r, z)), rz
-        p = z + (rz / old) * p
+        rz, old = dot(r, z), rz
+        p *= rz / old
+        p += z
     tail = ", ".join(f"{value:.1e}" for value in history[-3:])
     raise ConvergenceError(
         f"conjugate gradients: no convergence to {tolerance:.0e} in {max_iterations} iterations (residuals {tail}); "

@@ -58,3 +58,7 @@ def test_allen_cahn_star() -> None:
     assert load("allen_cahn_star").main() > 3.8
     stored = open_dataset("allen_cahn.h5")
     assert stored.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_verified_burgers() -> None:
+    assert load("verified_burgers").main() < 1e-6

@@ -16,6 +16,8 @@ COMMANDS = {
     "solve": "solve a PDE on a curved domain: error table, picture, VTK, HDF5",
     "generate": "generate a benchmark dataset (resumes when run again)",
     "inspect": "show what a dataset holds and whether its checks pass",
+    "convert": "convert a dataset to or from the layouts of PDEBench and The Well",
+    "plot": "draw a dataset: frames, space-time image, spectrum, animation",
     "train": "train an operator on a dataset",
     "evaluate": "evaluate a trained operator at several resolutions",
     "demo": "all of it, small, with a report to look at",

@@ -124,7 +124,7 @@ def _generate(report: "Report", output: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    from sciml.datasets import generate, open_dataset
+    from sciml.datasets import FieldsDataset, generate
     from sciml.datasets.recipes import Darcy, PoissonStar
 
     print(f"2/3 generate: {SAMPLES} Darcy problems, {STARS} random stars")
@@ -133,7 +133,7 @@ def _generate(report: "Report", output: Path) -> None:
     figure, axes = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained")
     for line, (name, (recipe, n)) in zip(axes, recipes.items(), strict=True):
         path = generate(recipe, n, output / f"{name}.h5", workers=2, resume=True)
-        with open_dataset(path) as data:
+        with FieldsDataset(path) as data:
             residuals, limit = data.checks["relative_residual"]
             assert data.seeds is not None
             again = recipe.sample(int(data.seeds[n // 2])).fields["u"].astype(np.float32)

@@ -1,7 +1,10 @@
 """``sciml generate``: benchmark datasets."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,24 +27,49 @@ class GenerateOptions:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Trajectories."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
-    """File to write; RECIPE.h5 by default."""
+    """File to write, RECIPE.h5 by default; with --split a folder, RECIPE by default."""
     seed: int = 0
     """Of the dataset; the same seed gives the same data."""
-    workers: int = os.cpu_count() or 1
-    """Processes. The data do not depend on it."""
-    shard_size: int = 32
-    """Trajectories per unit of work: what a kill can cost."""
+    split: tuple[float, float, float] | None = None
+    """Fractions of training, validation and test: a folder in The Well's layout."""
+    workers: int | None = None
+    """Processes, by default one for each core, on a GPU one. The data do not depend on it."""
+    dask: str = ""
+    """Compute on a Dask cluster: address of its scheduler."""
+    mpi: bool = False
+    """Compute on MPI ranks: mpiexec -n 3 python -m mpi4py.futures -m sciml generate ... --mpi"""
+    device: str = "cpu"
+    """Where recipes that can are computed, e.g. cuda."""
+    shard_size: int | None = None
+    """Trajectories per unit of work, what a kill can cost; by default at most 32 and 64 MB."""
     resume: bool = False
-    """Keep a finished file of the same settings. Unfinished work is always taken up."""
+    """Keep a finished dataset of the same settings. Unfinished work is always taken up."""
     overwrite: bool = False
-    """Replace a finished file, discard unfinished work of other settings."""
+    """Replace a finished dataset, discard unfinished work of other settings."""
     quiet: bool = False
     """No progress bar."""
+
+
+@contextlib.contextmanager
+def _executor(options: GenerateOptions) -> Iterator[Executor | None]:
+    from sciml.datasets.pools import dask_executor, mpi_executor
+
+    if options.dask and options.mpi:
+        raise ConfigError(f"dask={options.dask!r} and mpi: choose one")
+    if options.dask:
+        with dask_executor(options.dask) as executor:
+            yield executor
+    elif options.mpi:
+        with mpi_executor() as executor:
+            yield executor
+    else:
+        yield None
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Generate a dataset by a named recipe, whose parameters are flags."""
     from sciml.datasets import generate, recipe_registry
+    from sciml.datasets.publication import summary
 
     name = take_name(arguments, "recipe", recipe_registry, "sciml generate RECIPE [options]", EXAMPLE)
     if name is None:
@@ -58,17 +86,23 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     example = EXAMPLE if name == "darcy" else f"sciml generate {name} -n 16 -o {name}.h5"
     parsed: Any = parse(both, f"sciml generate {name}", arguments[1:], description, example)
     options: GenerateOptions = parsed.dataset
-    path = Path(options.output or f"{name}.h5")
-    generate(
-        parsed.recipe,
-        options.n,
-        path,
-        seed=options.seed,
-        workers=options.workers,
-        shard_size=options.shard_size,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        plugins=plugins,
-        progress=not options.quiet,
-    )
-    print(f"{path} holds {options.n} trajectories; look at it with: sciml inspect {path}")
+    path = Path(options.output or (name if options.split else f"{name}.h5"))
+    default_workers = (os.cpu_count() or 1) if options.device == "cpu" else 1
+    with _executor(options) as executor:
+        generate(
+            parsed.recipe,
+            options.n,
+            path,
+            seed=options.seed,
+            executor=executor,
+            workers=default_workers if options.workers is None else options.workers,
+            shard_size=options.shard_size,
+            device=options.device,
+            split=options.split,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            plugins=plugins,
+            progress=not options.quiet,
+        )
+    files = sorted(path.glob("data/*/*.hdf5")) if options.split else [path]
+    print(f"{summary(path)}; look at it with: sciml inspect {files[-1]}")

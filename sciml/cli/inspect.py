@@ -1,7 +1,9 @@
-"""``sciml inspect``: what a dataset holds."""
+"""``sciml inspect``: what a dataset holds, and whether it is what it says."""
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -9,9 +11,12 @@ from sciml.errors import ConvergenceError
 
 from .parsing import parse, print_table
 
+if TYPE_CHECKING:
+    from sciml.datasets import Dataset, FieldsDataset, OdeDataset
+
 __all__ = ["run"]
 
-EXAMPLE = "sciml inspect darcy.h5"
+EXAMPLE = "sciml inspect darcy.h5 --verify"
 
 
 @dataclass(frozen=True)
@@ -19,52 +24,117 @@ class InspectArguments:
     """What to look at."""
 
     file: tyro.conf.Positional[str]
-    """Dataset, an HDF5 file."""
+    """Dataset: an HDF5 file, or a folder made with --split."""
+    verify: bool = False
+    """Recompute all checksums, regenerate random trajectories from their seeds, and solve the stored
+    sample again at twice the resolution with half the step."""
+    samples: int = 3
+    """Trajectories that --verify regenerates."""
+    verify_seed: int | None = None
+    """Decides which; others each time by default."""
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Print layout, checks and provenance; fail if a stored check exceeds its limit."""
-    from sciml.datasets import open_dataset
-
     options = parse(InspectArguments, "sciml inspect", arguments, "Show what a dataset holds.", EXAMPLE)
-    with open_dataset(options.file) as data:
-        print(f"{data.path.name}: {data.name}, {data.n_trajectories} trajectories, kind fields")
-        for (axis, x), periodic in zip(data.axes.items(), data.periodic, strict=True):
-            side = "periodic" if periodic else "bounded"
-            print(f"  axis {axis}: {len(x)} nodes from {x[0]:g} to {x[-1]:g}, {side}")
-        kind = (
-            "steady, the last frame is the solution"
-            if data.steady
-            else f"{data.times[0]:g} to {data.times[-1]:g}"
-        )
-        print(f"  time: {len(data.times)} frames, {kind}\n")
-        roles = {**dict.fromkeys(data.inputs, "input"), **dict.fromkeys(data.targets, "target")}
-        print_table(
-            ["field", "shape", "role", "description"],
-            [
-                [name, data[name].shape, roles.get(name, ""), data[name].attrs.get("description", "")]
-                for name in data.fields
-            ],
-        )
-        failed = []
-        if data.checks:
+    path, failed = Path(options.file), []
+    if path.is_dir():
+        from sciml.datasets.publication import verify_manifest
+
+        for file in sorted(path.glob("data/*/*.hdf5")):
+            failed += _inspect(file, options)
             print()
-            rows: list[list[object]] = []
-            for name, (values, limit) in data.checks.items():
-                passed = limit is None or bool((values <= limit).all())
-                failed += [] if passed else [name]
-                rows.append([name, f"{values.max():.2e}", limit or "", "pass" if passed else "FAIL"])
-            print_table(["check", "largest", "limit", ""], rows)
-        else:
-            print("\nno checks stored")
+        damaged = verify_manifest(path)
+        print(f"manifest: {'; '.join(damaged) or 'all files are as written'}")
+        failed += damaged
+    else:
+        failed += _inspect(path, options)
+    if failed:
+        raise ConvergenceError(f"{options.file}: {', '.join(failed)}: not passed; generate it again")
+
+
+def _inspect(path: Path, options: InspectArguments) -> list[str]:
+    """Print one file; return what failed."""
+    from sciml.datasets import FieldsDataset, OdeDataset, open_dataset
+
+    with open_dataset(path) as data:
+        print(f"{data.path.name}: {data.name}, {data.n_trajectories} trajectories, kind {data.kind}")
+        if isinstance(data, FieldsDataset):
+            _print_fields(data)
+        elif isinstance(data, OdeDataset):
+            _print_states(data)
+        failed = _print_measures(data)
         if data.provenance:
             print(f"\nequation: {data.provenance.get('equation', 'not given')}")
             print(f"config: {json.dumps(data.config)}")
-            for key in ("created_utc", "command", "git_commit", "versions"):
+            for key in ("created_utc", "command", "git_commit", "versions", "processor", "device"):
                 print(f"{key}: {data.provenance.get(key, 'unknown')}")
         else:
             print("\nno /provenance: not made by sciml")
-    if failed:
-        raise ConvergenceError(
-            f"{options.file}: checks {', '.join(failed)} exceed their limits: generate it again"
+    return failed + (_verify(path, options) if options.verify else [])
+
+
+def _print_fields(data: "FieldsDataset") -> None:
+    for (axis, x), periodic in zip(data.axes.items(), data.periodic, strict=True):
+        side = "periodic" if periodic else "bounded"
+        print(f"  axis {axis}: {len(x)} nodes from {x[0]:g} to {x[-1]:g}, {side}")
+    steady = "steady, the last frame is the solution"
+    print(
+        f"  time: {len(data.times)} frames, "
+        + (steady if data.steady else f"{data.times[0]:g} to {data.times[-1]:g}")
+        + "\n"
+    )
+    roles = {**dict.fromkeys(data.inputs, "input"), **dict.fromkeys(data.targets, "target")}
+    print_table(
+        ["field", "shape", "role", "description"],
+        [
+            [name, data[name].shape, roles.get(name, ""), data[name].attrs.get("description", "")]
+            for name in data.fields
+        ],
+    )
+
+
+def _print_states(data: "OdeDataset") -> None:
+    print(f"  time: {len(data.times)} states, {data.times[0]:g} to {data.times[-1]:g}\n")
+    descriptions = data["states"].attrs["descriptions"]
+    print_table(
+        ["component", "description"],
+        [list(pair) for pair in zip(data.components, descriptions, strict=True)],
+    )
+
+
+def _print_measures(data: "Dataset") -> list[str]:
+    """Print the stored checks and verification; return the names of what failed."""
+    record = data.record
+    if record is None or not (record.checks or record.verification):
+        print("\nno checks stored")
+        return []
+    failed = record.failures()
+    rows: list[list[object]] = [
+        [name, kind, len(values), f"{values.max():.2e}", limits.get(name, ""), _verdict(name, failed)]
+        for kind, measures, limits in (
+            ("check", record.checks, record.limits),
+            ("solved again", record.verification, record.verification_limits),
         )
+        for name, values in measures.items()
+        if len(values)
+    ]
+    print()
+    print_table(["measure", "kind", "trajectories", "largest", "limit", ""], rows)
+    print(f"rejected and replaced: {len(record.rejected)} trajectories")
+    return [f"stored {name} exceeds its limit" for name in failed]
+
+
+def _verdict(name: str, failed: list[str]) -> str:
+    return "FAIL" if name in failed else "pass"
+
+
+def _verify(path: Path, options: InspectArguments) -> list[str]:
+    """Print what a verification finds; return the subjects that failed."""
+    from sciml.datasets.verification import verify
+
+    findings = verify(path, samples=options.samples, seed=options.verify_seed)
+    print("\nverification")
+    for finding in findings:
+        print(f"  {'pass' if finding.passed else 'FAIL'}  {finding.subject}: {finding.found}")
+    return [f"{finding.subject} ({finding.found})" for finding in findings if not finding.passed]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.datasets import open_dataset
+from sciml.datasets import FieldsDataset
 from sciml.errors import ConfigError
 
 __all__ = ["Pairs", "load_pairs"]
@@ -85,7 +85,7 @@ def load_pairs(path: str | Path, stride: int = 1) -> Pairs:
     DatasetFormatError
         If the file cannot be read.
     """
-    with open_dataset(path) as data:
+    with FieldsDataset(path) as data:
         if not (data.steady and data.inputs and data.targets):
             raise ConfigError(
                 f"dataset {str(path)!r} declares no steady learning task (fields {', '.join(data.fields)}): "

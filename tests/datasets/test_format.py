@@ -9,17 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, save
-from sciml.datasets.fields import check_fields, create_fields, write_provenance, write_trajectories
+from sciml.datasets.fields import check_fields
+from sciml.datasets.kinds import create
+from sciml.datasets.kinds import write as write_rows
 from sciml.datasets.recipes import Darcy, PoissonStar
+from sciml.datasets.record import Record
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.solvers import CartesianGrid, Star, problem_registry, solve
 
 
 def write(path: Path, layout: FieldsLayout, trajectories: list[Trajectory]) -> None:
     with h5py.File(path, "w") as file:
-        create_fields(file, layout, len(trajectories))
-        write_trajectories(file, layout, 0, trajectories)
-        write_provenance(file, np.arange(len(trajectories)), {"recipe": layout.name}, {}, {}, "", 0.0)
+        create(file, layout, len(trajectories))
+        write_rows(file, layout, 0, trajectories)
+        Record({"recipe": layout.name}, np.arange(len(trajectories))).write(file)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,16 +1,14 @@
 """Recipes are pure functions of their seed, and solve what they say."""
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import pytest
-from scipy.sparse.linalg import spsolve
 
 from sciml.datasets import Recipe, recipe_registry, trajectory_seeds
 from sciml.datasets.recipes import Darcy, PoissonStar
 from sciml.errors import ConfigError
-from sciml.solvers import CartesianGrid
-from sciml.solvers.five_point import FivePoint
 
 SMALL: dict[str, Recipe] = {"darcy": Darcy(resolution=33), "poisson-star": PoissonStar(resolution=49)}
 
@@ -40,38 +38,6 @@ def test_trajectories_fit_their_layout_and_pass_their_checks(recipe: Recipe) -> 
     assert recipe.check_limits
 
 
-def test_five_point_scheme_against_sparse_direct_solve() -> None:
-    grid = CartesianGrid((0.0, 0.0), (1.0, 2.0), (20, 31))
-    rng = np.random.default_rng(0)
-    scheme = FivePoint(rng.uniform(0.1, 10, grid.shape), grid)
-    f = rng.normal(size=grid.shape)
-    u, residual = scheme.solve(f)
-    direct = spsolve(scheme.matrix().tocsc(), f[1:-1, 1:-1].ravel()).reshape(19, 30)
-    assert u[1:-1, 1:-1] == pytest.approx(direct, abs=1e-9)
-    assert residual < 1e-10
-    assert scheme.matrix() @ direct.ravel() == pytest.approx(scheme.apply(direct).ravel(), abs=1e-9)
-    assert not u[[0, -1]].any()
-    assert not u[:, [0, -1]].any()
-
-
-def test_five_point_scheme_is_of_second_order_for_smooth_coefficients() -> None:
-    """-div(a grad u) with a = 2 + sin(3x + y) and u = sin(pi x) sin(2 pi y)."""
-    errors, grids = [], (16, 32, 64, 128)
-    for n in grids:
-        grid = CartesianGrid.uniform(n, (0.0, 0.0), (1.0, 1.0))
-        x, y = np.moveaxis(grid.nodes(), -1, 0)
-        u = np.sin(np.pi * x) * np.sin(2 * np.pi * y)
-        ux, uy = (
-            np.pi * np.cos(np.pi * x) * np.sin(2 * np.pi * y),
-            2 * np.pi * np.sin(np.pi * x) * np.cos(2 * np.pi * y),
-        )
-        a, ax, ay = 2 + np.sin(3 * x + y), 3 * np.cos(3 * x + y), np.cos(3 * x + y)
-        f = 5 * np.pi**2 * a * u - ax * ux - ay * uy
-        errors.append(np.abs(FivePoint(a, grid).solve(f)[0] - u).max())
-    rate = -np.polyfit(np.log(grids), np.log(errors), 1)[0]
-    assert 1.9 < rate < 2.1
-
-
 def test_darcy_coefficient_is_the_same_medium_at_every_resolution() -> None:
     coarse, fine = Darcy(resolution=43).sample(9), Darcy(resolution=85).sample(9)
     assert (coarse.fields["a"] == fine.fields["a"][::2, ::2]).all()
@@ -83,6 +49,39 @@ def test_darcy_coefficient_is_the_same_medium_at_every_resolution() -> None:
 def test_darcy_phases_are_equally_likely() -> None:
     shares = [np.mean(Darcy(resolution=43).sample(seed).fields["a"] == 12) for seed in range(60)]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+def test_smooth_darcy_medium_is_lognormal() -> None:
+    """log a has mean 0 over the square and, in the mean over media, mean square amplitude^2."""
+    x = (np.arange(60) + 0.5) / 60
+    recipe = Darcy(medium="smooth", amplitude=0.5)
+    logs = np.log([recipe.coefficient(seed, (x, x)) for seed in range(200)])
+    assert logs.mean(axis=(1, 2)) == pytest.approx(0, abs=1e-3)
+    assert np.mean(logs**2) == pytest.approx(0.25, rel=0.1)
+
+
+@pytest.mark.parametrize(("medium", "order"), [("binary", 1.0), ("smooth", 2.0)])
+def test_darcy_converges_as_stated(medium: Literal["binary", "smooth"], order: float) -> None:
+    grids, logs = (1, 2, 4, 8), []
+    for seed in range(6):
+        u = [Darcy(resolution=22, refine=k, medium=medium).sample(seed).fields["u"] for k in (*grids, 16)]
+        logs.append(np.log([np.linalg.norm(a - b) for a, b in itertools.pairwise(u)]))
+    rate = -np.polyfit(np.log(grids), np.mean(logs, axis=0), 1)[0]
+    assert rate == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize("medium", ["binary", "smooth"])
+@pytest.mark.parametrize(("resolution", "refine"), [(85, 1), (33, 1), (43, 4)])
+def test_darcy_has_the_accuracy_that_it_states(
+    medium: Literal["binary", "smooth"], resolution: int, refine: int
+) -> None:
+    recipe = Darcy(resolution, refine, medium)
+    limit = recipe.verification_limits()["self_convergence"]
+    if (resolution, refine, medium) == (85, 1, "binary"):
+        assert limit == recipe.accuracy
+    for seed in range(3):
+        found = recipe.compare(recipe.sample(seed), recipe.refined().sample(seed))["self_convergence"]
+        assert limit / 100 < found < limit
 
 
 def test_poisson_star_converges_at_fourth_order() -> None:
@@ -104,8 +103,7 @@ def test_bad_parameters() -> None:
         Darcy(low=0.0)
     with pytest.raises(ConfigError, match=r"roughness=0.9"):
         PoissonStar(roughness=0.9)
-    grid = CartesianGrid.uniform(8)
-    with pytest.raises(ConfigError, match="positive everywhere"):
-        FivePoint(np.zeros(grid.shape), grid)
-    with pytest.raises(ConfigError, match="shape"):
-        FivePoint(np.ones((3, 3)), grid)
+    with pytest.raises(ConfigError, match="medium='rough'"):
+        Darcy(medium="rough")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="amplitude=-1"):
+        Darcy(amplitude=-1.0)

@@ -53,7 +53,7 @@ BAD = {
     "unknown problem": ("solve poisson-", "unknown problem 'poisson-': did you mean 'poisson'?"),
     "unknown recipe": (
         "generate darci",
-        "unknown recipe 'darci': did you mean 'darcy'? known: darcy, poisson-star",
+        "unknown recipe 'darci': did you mean 'darcy'? known: ",
     ),
     "unknown shape": (
         "solve poisson --domain strr",
@@ -75,6 +75,10 @@ BAD = {
     "recipe parameter": ("generate darcy --resolution 3 -o x.h5", "resolution=3: use at least 5"),
     "clashing parameter": ("generate clash --plugin nan.py", "parameters ['n'], which are options"),
     "no trajectories": ("generate darcy -n 0 -o x.h5", "n=0"),
+    "no split": ("generate darcy --split 0.8 0.1 0.2 -o x", "split=(0.8, 0.1, 0.2): give the fractions"),
+    "no ranks": ("generate darcy --mpi -o x.h5", "mpi needs"),
+    "no cluster": ("generate darcy --dask nowhere:0:0 -o x.h5", "dask='nowhere:0:0'"),
+    "no GPU": ("generate darcy --device cuda -o x.h5", "device='cuda': this recipe runs on the CPU only"),
     "output exists": ("generate darcy -n 30 --resolution 33 -o darcy.h5", "exists: pass --resume"),
     "resume other data": ("generate darcy -n 31 --resolution 33 -o darcy.h5 --resume", "n was 30, now 31"),
     "output folder not writable": ("generate darcy -n 2 -o /proc/none/x.h5", "cannot write"),

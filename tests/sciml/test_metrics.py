@@ -1,4 +1,7 @@
-"""Metrics: closed forms, masks, NumPy and torch alike."""
+"""Metrics: closed forms, masks, NumPy and torch alike, the numbers of other packages."""
+
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciml.errors import ConfigError
-from sciml.metrics import relative_h1, relative_l2
+from sciml.metrics import (
+    correlation_time,
+    geometric_mean_nrmse,
+    pdebench,
+    pdebench_metrics,
+    relative_h1,
+    relative_l2,
+    well,
+    windowed_vrmse,
+)
 
 
 def sine(n: int, periodic: bool) -> tuple[np.ndarray, float]:
@@ -68,3 +80,179 @@ def test_shapes_must_agree() -> None:
         relative_l2(np.ones((1, 3, 1)), np.ones((1, 4, 1)))
     with pytest.raises(ConfigError, match="mask of shape"):
         relative_l2(np.ones((1, 4, 1)), np.ones((1, 4, 1)), np.ones((1, 3, 1)))
+
+
+def pair(seed: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    target = rng.normal(size=shape)
+    return target + 0.3 * rng.normal(size=shape), target
+
+
+WELL = {
+    "mse": "MSE", "rmse": "RMSE", "nmse": "NMSE", "nrmse": "NRMSE", "vmse": "VMSE", "vrmse": "VRMSE",
+    "mae": "MAE", "nmae": "NMAE", "linf": "LInfinity", "pearson_r": "PearsonR",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("space", [(24,), (16, 12), (15, 16), (6, 8, 7)])
+def test_well_gives_the_numbers_of_the_well(space: tuple[int, ...]) -> None:
+    theirs = pytest.importorskip("the_well.benchmark.metrics")
+    meta = SimpleNamespace(n_spatial_dims=len(space), spatial_resolution=space)
+    p, u = pair(1, 2, 3, *space, 2)
+    zero = np.zeros_like(u)
+    for name, peer in WELL.items():
+        for target in (u, 5 + u, zero):
+            wanted = getattr(theirs, peer).eval(torch.tensor(p), torch.tensor(target), meta).numpy()
+            ours = getattr(well, name)(p, target)
+            assert ours.shape == (2, 3, 2)
+            assert ours == pytest.approx(wanted, rel=1e-6), name
+            assert getattr(well, name)(torch.tensor(p), torch.tensor(target)).numpy() == pytest.approx(ours)
+    wanted = theirs.binned_spectral_mse.eval(torch.tensor(p), torch.tensor(u), meta)
+    absolute, relative = well.binned_spectral_mse(p, u)
+    for k in range(3):
+        assert absolute[:, :, k] == pytest.approx(wanted[f"spectral_error_mse_per_bin_{k}"].numpy(), rel=1e-6)
+        assert relative[:, :, k] == pytest.approx(
+            wanted[f"spectral_error_nmse_per_bin_{k}"].numpy(), rel=1e-6
+        )
+    assert absolute.sum(axis=2) == pytest.approx(well.mse(p, u))
+
+
+def by_loops(p: np.ndarray, u: np.ndarray) -> dict[str, float]:
+    """PDEBench's metrics of 2D fields, one sample, time and channel after the other."""
+    samples, frames, nx, ny, channels = u.shape
+    e = p - u
+    each = [(b, t, c) for b in range(samples) for t in range(frames) for c in range(channels)]
+    root = {i: math.sqrt(np.mean(e[i[0], i[1], :, :, i[2]] ** 2)) for i in each}
+    size = {i: math.sqrt(np.mean(u[i[0], i[1], :, :, i[2]] ** 2)) for i in each}
+    largest, conserved, bands = [], [], {"low": [], "mid": [], "high": []}
+    for t in range(frames):
+        for c in range(channels):
+            frame = e[:, t, :, :, c]
+            largest.append(np.abs(frame).max())
+            sums = [p[b, t, :, :, c].sum() - u[b, t, :, :, c].sum() for b in range(samples)]
+            conserved.append(math.sqrt(np.mean(np.square(sums))) / (nx * ny))
+            shells = np.zeros((samples, min(nx, ny) // 2))
+            for b in range(samples):
+                f = np.fft.fft2(frame[b])
+                for i in range(nx // 2):
+                    for j in range(ny // 2):
+                        if int(math.hypot(i, j)) < shells.shape[1]:
+                            shells[b, int(math.hypot(i, j))] += abs(f[i, j]) ** 2
+            errors = np.sqrt(shells.mean(axis=0)) / (nx * ny)
+            for band, part in (("low", slice(0, 4)), ("mid", slice(4, 12)), ("high", slice(12, None))):
+                bands[band].append(errors[part].mean())
+    sides = [
+        math.sqrt(
+            sum((f[0] ** 2).sum() + (f[-1] ** 2).sum() for f in (e[b, t, :, :, c], e[b, t, :, :, c].T))
+            / (2 * nx + 2 * ny)
+        )
+        for b, t, c in each
+    ]
+    return {
+        "RMSE": np.mean(list(root.values())),
+        "nRMSE": np.mean([root[i] / size[i] for i in each]),
+        "max": np.mean(largest),
+        "cRMSE": np.mean(conserved),
+        "bRMSE": np.mean(sides),
+        **{f"fRMSE {band}": np.mean(values) for band, values in bands.items()},
+    }
+
+
+def test_pdebench_metrics_are_those_of_its_definitions() -> None:
+    p, u = pair(2, 3, 5, 30, 28, 2)
+    wanted = by_loops(p[:, 2:], u[:, 2:])
+    assert pdebench_metrics(p[:, 2:], u, 2) == pytest.approx(wanted)
+    assert pdebench_metrics(torch.tensor(p[:, 2:]), torch.tensor(u), 2) == pytest.approx(wanted)
+
+
+def test_boundary_error_in_one_and_three_dimensions() -> None:
+    u = np.zeros((1, 1, 5, 1))
+    p = u.copy()
+    p[0, 0, 0], p[0, 0, 2], p[0, 0, -1] = 3.0, 100.0, 4.0
+    assert pdebench.boundary_rmse(p, u) == pytest.approx(math.sqrt(12.5))
+    u = np.zeros((1, 1, 3, 4, 5, 1))
+    p = u.copy()
+    p[0, 0, 1, 1, 0] = 2.0  # inside the side z = 0, of 2 (3 * 4 + 4 * 5 + 3 * 5) nodes in all
+    assert pdebench.boundary_rmse(p, u) == pytest.approx(math.sqrt(4 / 94))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 12), st.integers(-12, 12), st.floats(0.1, 10))
+def test_a_single_mode_is_in_its_band(i: int, j: int, amplitude: float) -> None:
+    """A complex pair +-k of size a / 2: the full shell sees both, PDEBench's quadrant at most one."""
+    n = 32
+    x = 2 * np.pi * np.arange(n) / n
+    u = (amplitude * np.cos(i * x[:, None] + j * x))[None, None, :, :, None]
+    shell = int(math.hypot(i, j))
+    band = "low" if shell < 4 else "mid" if shell < 12 else "high"
+    width = {"low": 4, "mid": 8, "high": 4}[band]
+    full = pdebench.fourier_rmse(0 * u, u, rule="shell")
+    size = amplitude * (1 if (i, j) == (0, 0) else math.sqrt(0.5))
+    expected = size / width if shell < n // 2 else 0.0
+    assert full == pytest.approx({"low": 0, "mid": 0, "high": 0, band: expected}, abs=1e-12)
+    seen = {(0, 0): 1.0}.get((i, j), 0.5 if i >= 0 and (j >= 0 or i == 0) else 0.0)
+    quadrant = pdebench.fourier_rmse(0 * u, u)[band]
+    assert quadrant == pytest.approx(seen * amplitude / width if shell < n // 2 else 0.0, abs=1e-12)
+    assert pdebench.fourier_rmse(0 * u, u, (2.0, 3.0))[band] == pytest.approx(6 * quadrant, abs=1e-12)
+
+
+def test_zero_fields_are_as_documented() -> None:
+    u = np.zeros((1, 1, 8, 1))
+    assert pdebench.nrmse(u + 1, u) == np.inf
+    assert np.isnan(pdebench.nrmse(u, u))
+    assert well.vrmse(u + 1, u)[0, 0, 0] == pytest.approx(1e7**0.5)
+    assert well.pearson_r(u, u)[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda p, u: pdebench_metrics(p, u, 2),
+        lambda p, u: windowed_vrmse(p, u, 2, ((0, 1),)),
+        lambda p, u: correlation_time(p, u, 2, range(6)),
+        lambda p, u: geometric_mean_nrmse(p, u, 2, steps=2),
+    ],
+)
+def test_forecasts_refuse_given_frames(metric: object) -> None:
+    assert callable(metric)
+    p, u = pair(3, 2, 6, 32, 1)
+    metric(p[:, 2:], u)
+    for frames in (p, p[:, 1:], p[:, 3:]):
+        with pytest.raises(ConfigError, match="given frames must not be included"):
+            metric(frames, u)
+
+
+def test_windowed_vrmse_averages_the_window() -> None:
+    p, u = pair(4, 3, 34, 16, 2)
+    scores = windowed_vrmse(p[:, 4:], u, 4)
+    errors = np.sqrt(((p - u) ** 2).mean(axis=2) / (u.var(axis=2, ddof=1) + 1e-7))
+    assert scores["6:12"] == pytest.approx(errors[:, 10:16].mean(axis=(1, 2)))
+    assert scores["13:30"] == pytest.approx(errors[:, 17:34].mean(axis=(1, 2)))
+    with pytest.raises(ConfigError, match="window 13:30 of 20"):
+        windowed_vrmse(p[:, 14:], u, 14)
+
+
+def test_correlation_time_of_a_known_decay() -> None:
+    """p = r u + (1 - r^2)^(1/2) v, u and v orthonormal and of mean zero: the correlation is r."""
+    x = 2 * np.pi * np.arange(32) / 32
+    times, r = np.array([0.0, 1.0, 3.0, 4.0]), np.array([0.9, 0.6, 0.95])
+    u = np.broadcast_to(np.sin(x)[:, None], (3, 4, 32, 1))
+    p = r[:, None] * np.sin(x) + np.sqrt(1 - r**2)[:, None] * np.cos(x)
+    p = np.stack([p, p[[0, 0, 0]], np.full_like(p, np.nan)])[..., None]
+    expected = [1 + 2 * 2 / 3, np.inf, 0.3]
+    assert correlation_time(p, u, 1, times, threshold=0.7) == pytest.approx(expected)
+    in_torch = correlation_time(torch.tensor(p), torch.tensor(u.copy()), 1, times.tolist(), threshold=0.7)
+    assert in_torch.numpy() == pytest.approx(expected)
+    with pytest.raises(ConfigError, match="threshold=2"):
+        correlation_time(p, u, 1, times, threshold=2)
+    with pytest.raises(ConfigError, match="increasing times"):
+        correlation_time(p, u, 1, times[::-1])
+
+
+def test_geometric_mean_is_over_time_of_the_mean_over_samples() -> None:
+    u = np.ones((2, 4, 8, 1))
+    factors = 1 + np.array([[0.1, 0.4, 9.0], [0.3, 0.4, 9.0]])
+    p = factors[:, :, None, None] * u[:, 1:]
+    assert geometric_mean_nrmse(p, u, 1, steps=2) == pytest.approx(math.sqrt(0.2 * 0.4))
+    with pytest.raises(ConfigError, match="steps=100 of 3"):
+        geometric_mean_nrmse(p, u, 1)

@@ -1,10 +1,4 @@
-"""Errors of predictions, on any array library of the array API standard. No torch needed.
-
-Arrays have shape (samples, *space, channels). Every metric returns one value per sample, shape
-(samples,); reports use their mean. That is the reduction of the operator-learning papers: one ratio
-over all points and channels of a sample jointly, then the mean of the ratios. It is not PDEBench's
-nRMSE, which takes a ratio per channel and time first.
-"""
+"""Relative errors in the L2 and H1 norms: one ratio per sample, over all points and channels."""
 
 from collections.abc import Sequence
 from typing import Any

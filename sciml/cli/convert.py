@@ -1,0 +1,86 @@
+"""``sciml convert``: datasets in the layouts of other benchmarks, and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sciml.errors import ConfigError
+
+from .parsing import parse
+
+__all__ = ["run"]
+
+EXAMPLE = "sciml convert darcy.h5 --to pdebench -o 2D_DarcyFlow.hdf5"
+
+
+@dataclass(frozen=True)
+class ConvertArguments:
+    """What to convert."""
+
+    file: tyro.conf.Positional[str]
+    """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well."""
+    to: Literal["pdebench", "well", "sciml"]
+    """Layout to write."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
+    """File to write (PDEBench: .hdf5 or .h5, by layout); for the Well a folder."""
+    periodic: str = ""
+    """For files of PDEBench, which do not say: all, none, or the periodic axes, such as x or xy."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+
+def run(arguments: list[str], plugins: list[str]) -> None:
+    """Convert a dataset to or from the layouts of PDEBench and The Well."""
+    description = "Convert a dataset to or from the layouts of PDEBench and The Well."
+    options = parse(ConvertArguments, "sciml convert", arguments, description, EXAMPLE)
+    if not options.output:
+        raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLE}'")
+    if options.periodic and options.to != "sciml":
+        raise ConfigError(
+            f"periodic={options.periodic!r} with --to {options.to}: leave it out, the dataset says it"
+        )
+    if options.to == "pdebench":
+        from sciml.datasets.pdebench import export_pdebench
+
+        export_pdebench(options.file, options.output, options.overwrite)
+    elif options.to == "well":
+        from sciml.datasets.well import export_well
+
+        export_well(options.file, options.output, options.overwrite)
+    else:
+        _import(options)
+    hint = f"; look at it with: sciml inspect {options.output}" if options.to == "sciml" else ""
+    print(f"wrote {Path(options.output)}{hint}")
+
+
+def _import(options: ConvertArguments) -> None:
+    from sciml.datasets.pdebench import import_pdebench
+    from sciml.datasets.reader import open_hdf5
+    from sciml.datasets.well import import_well
+
+    with open_hdf5(options.file) as file:
+        if "t0_fields" in file:
+            file.close()
+            import_well(options.file, options.output, options.overwrite)
+            return
+        dim = sum(f"{axis}-coordinate" in file for axis in "xyz")
+        first = next((item for item in file.values() if "data" in getattr(item, "keys", list)()), None)
+        if first is not None and "grid" in first:
+            dim = sum(axis in first["grid"] for axis in "xyz")
+    if not options.periodic:
+        raise ConfigError(
+            "periodic is missing: PDEBench's files do not say; give --periodic all, none, x or xy"
+        )
+    known = {"all": "xyz"[:dim], "none": ""}.get(options.periodic, options.periodic)
+    if not set(known) <= set("xyz"[:dim]):
+        raise ConfigError(
+            f"periodic={options.periodic!r}: give all, none, or axes among {', '.join('xyz'[:dim])}"
+        )
+    import_pdebench(
+        options.file,
+        options.output,
+        periodic=[axis in known for axis in "xyz"[:dim]],
+        overwrite=options.overwrite,
+    )

@@ -1,0 +1,176 @@
+"""Where shards are computed: own processes, Dask, MPI; and what happens when these die."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sciml.datasets import generate, pools
+from sciml.datasets.recipes import Darcy
+from sciml.errors import ConfigError, SciMLError
+
+RECIPE = Darcy(resolution=17)
+
+
+def same(one: Path, two: Path) -> bool:
+    """Whether all datasets of two files are equal, bit for bit."""
+    with h5py.File(one) as a, h5py.File(two) as b:
+        names: list[str] = []
+        a.visit(names.append)
+        others: list[str] = []
+        b.visit(others.append)
+        return names == others and all(
+            a[name][()] == b[name][()] if a[name].shape == () else np.array_equal(a[name][()], b[name][()])
+            for name in names
+            if isinstance(a[name], h5py.Dataset)
+        )
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(RECIPE, 12, tmp_path_factory.mktemp("serial") / "d.h5")
+
+
+class Dying(Executor):
+    """Computes some tasks in this process, then fails."""
+
+    def __init__(self, error: Exception, survives: int, at_submission: bool = False) -> None:
+        self.error, self.left, self.at_submission = error, survives, at_submission
+
+    def submit(self, function: Callable, /, *arguments: object, **options: object) -> Future:
+        future: Future = Future()
+        self.left -= 1
+        if self.left >= 0:
+            future.set_result(function(*arguments))
+        elif self.at_submission:
+            raise self.error
+        else:
+            future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "at_submission"),
+    [
+        (BrokenExecutor("the pool is no more"), True),
+        (BrokenExecutor("the pool is no more"), False),
+        (CancelledError("lost by the scheduler"), False),
+        (ConnectionError("peer reset"), False),
+    ],
+)
+def test_an_executor_that_dies_loses_nothing(
+    tmp_path: Path, serial: Path, error: Exception, at_submission: bool
+) -> None:
+    path = tmp_path / "d.h5"
+    with pytest.raises(SciMLError, match=rf"the executor failed \({type(error).__name__}: .*shards are kept"):
+        generate(RECIPE, 12, path, shard_size=3, executor=Dying(error, 2, at_submission))
+    assert len(list((tmp_path / "d.h5.parts").glob("shard-*.h5"))) == 2
+    generate(RECIPE, 12, path, shard_size=3)
+    assert same(path, serial)
+
+
+def test_errors_of_a_task_are_its_own() -> None:
+    """Neither are they taken for the executor's, nor can one that does not pickle break it."""
+    survivor = Dying(RuntimeError(), 9)
+    for wrong in ("1", None):
+        with pytest.raises(TypeError, match="bad operand") as caught:
+            list(pools.run(abs, [1, wrong], survivor))  # type: ignore[list-item]
+        assert "_guarded" in caught.value.__notes__[0]
+
+    class Local(Exception):
+        pass
+
+    def fail(task: int) -> None:
+        raise Local("cannot be sent")
+
+    with pytest.raises(RuntimeError, match="cannot be sent"):
+        list(pools.run(fail, [1], survivor))
+
+
+def test_processes_that_always_die_are_given_up() -> None:
+    with pytest.raises(SciMLError, match=r"a worker process died .* 3 times in a row"):
+        list(pools.run(os._exit, [1, 1], workers=2))
+
+
+def test_dask(tmp_path: Path, serial: Path) -> None:
+    """Two processes; then the cluster is gone, and the work goes on elsewhere."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        with pools.dask_executor(cluster.scheduler_address) as executor:
+            generate(RECIPE, 12, tmp_path / "d.h5", shard_size=3, executor=executor)
+        assert same(tmp_path / "d.h5", serial)
+
+        path, parts = tmp_path / "e.h5", tmp_path / "e.h5.parts"
+
+        def close_after_the_first_shard() -> None:
+            while not list(parts.glob("shard-*.h5")):
+                time.sleep(0.005)
+            cluster.close()
+
+        with pools.dask_executor(cluster.scheduler_address) as executor:
+            closing = threading.Thread(target=close_after_the_first_shard)
+            closing.start()
+            with pytest.raises(SciMLError, match=r"the executor failed .* shards are kept"):
+                generate(Darcy(resolution=65), 120, path, shard_size=3, executor=executor)
+            closing.join()
+    assert list(parts.glob("shard-*.h5"))
+
+
+def test_missing_extras_and_servers_give_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "mpi4py.futures" in sys.modules:
+        pytest.skip("runs under MPI")
+    with pytest.raises(ConfigError, match="mpi"), pools.mpi_executor():
+        pass
+    for module, enter, remedy in (
+        ("distributed", lambda: pools.dask_executor("tcp://localhost:1"), "sciml[dask]"),
+        ("mpi4py", pools.mpi_executor, "sciml[mpi]"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(ConfigError) as caught, enter():
+                pass
+        assert f'pip install "{remedy}"' in str(caught.value)
+
+
+def test_mpi(tmp_path: Path, serial: Path) -> None:
+    """A master and two ranks that compute."""
+    probe = [sys.executable, "-c", "from mpi4py import MPI"]
+    launcher = shutil.which("mpiexec")
+    if launcher is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("no MPI runtime")
+    command = [
+        launcher,
+        "-n",
+        "3",
+        sys.executable,
+        "-m",
+        "mpi4py.futures",
+        "-m",
+        "sciml",
+        "generate",
+        "darcy",
+    ]
+    options = ["--resolution", "17", "-n", "12", "--shard-size", "3", "--mpi", "-o", str(tmp_path / "d.h5")]
+    subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
+    assert same(tmp_path / "d.h5", serial)
+    run = subprocess.run([*command, "-n", "0", "--mpi"], capture_output=True, text=True, timeout=120)
+    assert run.returncode
+    assert "sciml: error: n=0" in run.stderr
+
+
+def test_command_line_chooses_one(capsys: pytest.CaptureFixture) -> None:
+    from sciml.cli import main
+
+    assert main(["generate", "darcy", "--dask", "tcp://localhost:1", "--mpi", "-o", "x.h5"]) == 1
+    assert "choose one" in capsys.readouterr().err

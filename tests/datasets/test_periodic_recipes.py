@@ -1,0 +1,154 @@
+"""Recipes on periodic boxes and of ordinary differential equations: pure, batched, accurate, checked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sciml.datasets import Recipe
+from sciml.datasets.recipes import (
+    AdvectionRecipe,
+    AllenCahnRecipe,
+    BurgersRecipe,
+    GrayScottRecipe,
+    KdvRecipe,
+    KuramotoSivashinskyRecipe,
+    Lorenz,
+    LotkaVolterra,
+    NavierStokesRecipe,
+    ReactionDiffusionRecipe,
+)
+from sciml.datasets.recipes.periodic import PeriodicRecipe
+from sciml.datasets.recipes.waves import SineWaves
+from sciml.errors import ConfigError
+
+SHORT: tuple[PeriodicRecipe, ...] = (
+    AdvectionRecipe(frames=9),
+    BurgersRecipe(frames=6, final_time=0.1),
+    KdvRecipe(frames=6, final_time=5.0),
+    KuramotoSivashinskyRecipe(frames=6, final_time=5.0),
+    ReactionDiffusionRecipe(frames=11),
+    AllenCahnRecipe(frames=4, final_time=0.6),
+    GrayScottRecipe(frames=4, final_time=30.0),
+    NavierStokesRecipe(frames=4, final_time=1.5),
+)
+ODES: tuple[Recipe, ...] = (LotkaVolterra(final_time=4.0, frames=41), Lorenz(final_time=2.0, frames=21))
+
+
+def names(recipe: Recipe) -> str:
+    return type(recipe).__name__
+
+
+@pytest.mark.parametrize("recipe", [*SHORT, *ODES], ids=names)
+def test_a_batch_is_the_loop_bit_for_bit(recipe: Recipe) -> None:
+    seeds = [11, 5, 8]
+    for seed, member in zip(seeds, recipe.sample_batch(seeds), strict=True):
+        alone = recipe.sample(seed)
+        assert all((values == alone.fields[name]).all() for name, values in member.fields.items())
+        assert member.checks == alone.checks
+
+
+@pytest.mark.parametrize("recipe", [*SHORT, *ODES], ids=names)
+def test_checks_and_accuracy_are_within_their_limits(recipe: Recipe) -> None:
+    fine = recipe.refined()
+    assert fine is not None
+    assert fine.layout() == recipe.layout()
+    for ours, theirs in zip(recipe.sample_batch([1, 2, 3]), fine.sample_batch([1, 2, 3]), strict=True):
+        assert set(ours.checks) == set(recipe.check_limits)
+        assert all(value <= recipe.check_limits[name] for name, value in ours.checks.items()), ours.checks
+        measures = recipe.compare(ours, theirs)
+        assert set(measures) == set(recipe.verification_limits())
+        assert all(value <= recipe.verification_limits()[name] for name, value in measures.items()), measures
+
+
+@pytest.mark.parametrize("recipe", SHORT, ids=names)
+def test_a_seed_is_one_initial_state_at_every_resolution(recipe: PeriodicRecipe) -> None:
+    coarse, fine = recipe.grid(), recipe.grid(3)
+    every = (slice(None), *(slice(None, None, 3),) * recipe.dim)
+    assert np.allclose(recipe.initial(4, coarse.axes), recipe.initial(4, fine.axes)[every], atol=1e-12)
+
+
+@pytest.mark.parametrize("recipe", SHORT, ids=names)
+def test_torch_agrees_with_numpy(recipe: PeriodicRecipe) -> None:
+    pytest.importorskip("torch")
+    # "cpu:0" is torch's name for the processor; "cpu" stays with NumPy.
+    ours, theirs = recipe.sample_batch([3, 4]), recipe.sample_batch([3, 4], device="cpu:0")
+    for a, b in zip(ours, theirs, strict=True):
+        for name, values in a.fields.items():
+            assert np.abs(values - b.fields[name]).max() < 1e-10 * np.abs(values).max()
+    with pytest.raises(ConfigError, match="device='cuda:77'"):
+        recipe.sample_batch([3], device="cuda:77")
+
+
+def test_a_step_beyond_stability_gives_nan_in_its_member_only() -> None:
+    recipe = NavierStokesRecipe(step=1.0, final_time=20.0, frames=3, viscosity=1e-5)
+    assert any(np.isnan(t.fields["w"]).any() for t in recipe.sample_batch([0, 1, 2, 3]))
+    # Steps of 1/10 are too long for some flows.
+    edge = NavierStokesRecipe(step=0.1, frames=11)
+    lost = [bool(np.isnan(t.fields["w"]).any()) for t in edge.sample_batch([0, 1, 2])]
+    assert any(lost)
+    assert not all(lost)
+
+
+def test_the_balance_notices_a_wrong_rate() -> None:
+    class Wrong(BurgersRecipe):
+        def balance(self, basis, modes, source):  # type: ignore[no-untyped-def]
+            quantity, rate = super().balance(basis, modes, source)
+            return quantity, 1.05 * rate
+
+    recipe = BurgersRecipe(frames=3)
+    assert recipe.sample(1).checks["balance"] < recipe.check_limits["balance"]
+    assert Wrong(frames=3).sample(1).checks["balance"] > 10 * recipe.check_limits["balance"]
+
+
+def test_beyond_the_horizon_statistics_are_compared() -> None:
+    recipe = KuramotoSivashinskyRecipe(frames=21, final_time=60.0, resolution=128, step=0.05)
+    assert set(recipe.verification_limits()) == {"self_convergence", "statistics"}
+    trajectory = recipe.sample(1)
+    changed = replace(trajectory, fields={"u": trajectory.fields["u"].copy()})
+    changed.fields["u"][-1] *= 2
+    measures = recipe.compare(changed, trajectory)
+    assert measures["self_convergence"] == 0
+    assert measures["statistics"] > 0.1
+    assert set(replace(recipe, final_time=40.0).verification_limits()) == {"self_convergence"}
+
+
+def test_lotka_volterra_orbits_close() -> None:
+    # Small orbits around the centre have the period 2 pi / sqrt(alpha gamma).
+    recipe = LotkaVolterra(alpha=1.0, beta=1.0, final_time=2 * np.pi, frames=3)
+
+    class Near(LotkaVolterra):
+        def initial(self, seed: int) -> np.ndarray:
+            return np.array([1.001, 1.0])
+
+    states = Near(alpha=1.0, beta=1.0, final_time=recipe.final_time, frames=3).sample(0).fields["states"]
+    assert np.abs(states[-1] - states[0]).max() < 2e-6
+    assert np.abs(states[1] - states[0]).max() > 1e-3
+
+
+def test_sine_waves_have_the_declared_ranges() -> None:
+    wave = SineWaves(0, 2000, (1, 3), (-0.5, 0.5), 4.0)
+    assert sorted({round(k * 4 / (2 * np.pi)) for k in wave.k}) == [1, 2, 3]
+    assert abs(wave.amplitude.mean()) < 0.03
+    assert 0.48 < np.abs(wave.amplitude).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BurgersRecipe(viscosity=-1.0), "viscosity=-1"),
+        (lambda: BurgersRecipe(resolution=4), "burgers resolution=4"),
+        (lambda: KdvRecipe(step=0.0), "kdv step=0"),
+        (lambda: KuramotoSivashinskyRecipe(period=-1.0), "period=-1"),
+        (lambda: AdvectionRecipe(frames=1), "advection frames=1"),
+        (lambda: LotkaVolterra(alpha=0.0), "alpha=0"),
+        (lambda: Lorenz(rho=np.nan), "rho=nan"),
+        (lambda: Lorenz(final_time=np.inf), "final_time=inf"),
+        (lambda: LotkaVolterra(frames=1), "frames=1"),
+        (lambda: LotkaVolterra().sample_batch([1], device="cuda"), "CPU only"),
+        (lambda: GrayScottRecipe(feed=np.nan), "feed=nan"),
+    ],
+)
+def test_bad_parameters(make, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -1,0 +1,236 @@
+"""Verification: a dataset is what it says, and one altered value is found."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sciml.datasets import OdeDataset, Trajectory, generate, open_dataset
+from sciml.datasets.recipe import OdeLayout, Recipe, recipe_registry, relative_difference, trajectory_seeds
+from sciml.datasets.recipes import Darcy, LotkaVolterra
+from sciml.datasets.record import Record
+from sciml.datasets.rows import checksums, copy_rows, row_datasets
+from sciml.datasets.verification import is_verified, recipe_of, self_convergence, verify
+from sciml.errors import ConfigError, DatasetFormatError
+
+SMALL = LotkaVolterra(final_time=2.0, frames=11)
+
+
+@pytest.fixture(scope="module")
+def darcy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(Darcy(resolution=33), 5, tmp_path_factory.mktemp("d") / "darcy.h5")
+
+
+@pytest.fixture(scope="module")
+def orbits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(SMALL, 6, tmp_path_factory.mktemp("o") / "orbits.h5", shard_size=4)
+
+
+def failed(path: Path) -> list[str]:
+    return [finding.subject for finding in verify(path, seed=0, progress=False) if not finding.passed]
+
+
+def test_generated_files_pass(darcy: Path, orbits: Path) -> None:
+    for path in (darcy, orbits):
+        findings = verify(path, seed=0, progress=False)
+        assert all(finding.passed for finding in findings), findings
+        assert any(finding.found == "bit for bit" for finding in findings)
+        with open_dataset(path) as data:
+            assert data.record is not None
+            assert data.record.verified.tolist() == [0, 1, 2]
+            assert len(data.record.verification["self_convergence"]) == 3
+
+
+def alter(path: Path, change: Callable[[h5py.File], None], tmp_path: Path) -> Path:
+    copy = Path(shutil.copy(path, tmp_path / "altered.h5"))
+    with h5py.File(copy, "r+") as file:
+        change(file)
+    return copy
+
+
+def one_value(name: str, index: tuple[int, ...]) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file[name][index] = np.nextafter(file[name][index], file[name].dtype.type(10))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("t0_fields/u", (3, 1, 9, 9)),
+        ("t0_fields/a", (4, 2, 2)),
+        ("dimensions/x", (5,)),
+        ("dimensions/time", (1,)),
+    ],
+)
+def test_one_altered_value_is_found(darcy: Path, tmp_path: Path, name: str, index: tuple[int, ...]) -> None:
+    # The last bit of one value of a trajectory that need not be among the regenerated ones.
+    assert "checksums" in failed(alter(darcy, one_value(name, index), tmp_path))
+
+
+def test_altered_states_seeds_and_settings_are_found(orbits: Path, tmp_path: Path) -> None:
+    def parameter(file: h5py.File) -> None:
+        file.attrs["alpha"] = 0.7
+
+    def seed(file: h5py.File) -> None:
+        file["provenance/seed"][1] = 5
+
+    for change in (one_value("states", (5, 7, 1)), parameter, seed):
+        assert "checksums" in failed(alter(orbits, change, tmp_path))
+
+
+def test_regeneration_finds_what_a_forged_checksum_hides(orbits: Path, tmp_path: Path) -> None:
+    def forge(file: h5py.File) -> None:
+        one_value("states", (0, 3, 0))(file)
+        file["provenance/checksum"][...] = checksums(file)
+
+    path = alter(orbits, forge, tmp_path)
+    findings = verify(path, samples=6, progress=False)
+    assert [f.subject[:11] for f in findings if not f.passed] == ["regenerated"]
+
+
+def test_a_wrong_solution_is_found_by_solving_it_again(orbits: Path, tmp_path: Path) -> None:
+    def forge(file: h5py.File) -> None:
+        file["states"][1, 5:] *= 1.001
+        file["provenance/checksum"][...] = checksums(file)
+
+    subjects = failed(alter(orbits, forge, tmp_path))
+    assert any("solved again" in subject for subject in subjects)
+
+
+def test_stored_measures_above_their_limits_fail(orbits: Path, tmp_path: Path) -> None:
+    def worse(file: h5py.File) -> None:
+        file["provenance/verification/self_convergence"][2] = 1.0
+
+    assert "stored: self_convergence" in failed(alter(orbits, worse, tmp_path))
+
+
+def test_an_older_or_foreign_file(orbits: Path, tmp_path: Path) -> None:
+    def old(file: h5py.File) -> None:
+        for name in ("checksum", "rejected", "verification"):
+            del file["provenance"][name]
+
+    assert failed(alter(orbits, old, tmp_path)) == ["checksums"]
+
+    def foreign(file: h5py.File) -> None:
+        del file["provenance/config"]
+        file["provenance/config"] = '{"problem": "poisson"}'
+
+    with pytest.raises(ConfigError, match="names no recipe"):
+        verify(alter(orbits, foreign, tmp_path))
+    with pytest.raises(ConfigError, match="stored parameters"):
+        recipe_of({"recipe": "darcy", "parameters": {"colour": 3}})
+
+
+def test_elsewhere_the_stated_accuracy_is_the_tolerance(orbits: Path, tmp_path: Path) -> None:
+    def elsewhere(scale: float) -> Callable[[h5py.File], None]:
+        def change(file: h5py.File) -> None:
+            file["provenance"].attrs["processor"] = "another"
+            file["states"][...] = file["states"][()] * (1 + scale)
+            file["provenance/checksum"][...] = checksums(file)
+
+        return change
+
+    assert failed(alter(orbits, elsewhere(1e-13), tmp_path)) == []
+    assert any("regenerated" in subject for subject in failed(alter(orbits, elsewhere(1e-6), tmp_path)))
+
+
+def test_the_verified_sample_grows_with_the_dataset() -> None:
+    assert [i for i in range(160) if is_verified(i)] == [0, 1, 2, 50, 100, 150]
+
+
+def test_relative_difference_is_the_largest_over_fields() -> None:
+    ours = Trajectory({"a": np.array([1.0, 2.0]), "b": np.array([0.0, 0.0])})
+    theirs = Trajectory({"a": np.array([1.0, 2.1]), "b": np.array([0.0, 0.0])})
+    assert relative_difference(ours, theirs) == pytest.approx(0.1 / np.hypot(1.0, 2.1))
+    assert relative_difference(ours, theirs, slice(1)) == 0
+    zero = Trajectory({"a": np.zeros(2), "b": np.array([0.0, 0.0])})
+    assert relative_difference(ours, zero) == np.inf
+    assert relative_difference(Trajectory({"a": np.full(2, np.nan)}), ours) == np.inf
+
+
+def test_replacement_seeds_differ_from_all_others() -> None:
+    seeds = np.concatenate([trajectory_seeds(0, 0, 50, attempt) for attempt in range(4)])
+    assert len(set(seeds.tolist())) == 200
+    assert (trajectory_seeds(0, 3, 5, 2) == trajectory_seeds(0, 0, 5, 2)[3:]).all()
+
+
+def test_records_are_joined_and_split_again(orbits: Path) -> None:
+    with OdeDataset(orbits) as data:
+        record = data.record
+        assert record is not None
+        parts = [record.select(0, 2), record.select(2, 5), record.select(5, 6)]
+        assert [part.verified.tolist() for part in parts] == [[0, 1], [0], []]
+        whole = Record.join(parts, record.config)
+        assert whole.verified.tolist() == record.verified.tolist()
+        assert (whole.seeds == record.seeds).all()
+        assert (whole.checksums == record.checksums).all()
+        assert all((whole.verification[name] == values).all() for name, values in record.verification.items())
+
+
+def test_rows_are_copied_whole(orbits: Path, darcy: Path, tmp_path: Path) -> None:
+    for path, expected in ((orbits, ["states"]), (darcy, ["t0_fields/a", "t0_fields/u"])):
+        target = Path(shutil.copy(path, tmp_path / path.name))
+        with h5py.File(path) as source, h5py.File(target, "r+") as file:
+            assert row_datasets(source) == expected
+            copy_rows(source, file, 0, slice(2, 4))
+            assert (checksums(file)[:2] == checksums(source)[2:4]).all()
+            assert (checksums(file)[2:] == checksums(source)[2:]).all()
+
+
+def test_reading_states(orbits: Path) -> None:
+    with OdeDataset(orbits) as data:
+        assert data.components == ("x", "y")
+        assert data["states"].shape == (6, 11, 2)
+        assert data["states"].dtype == np.float64
+        assert data["alpha"][()] == SMALL.alpha
+        assert data.seeds is not None
+        again = SMALL.sample(int(data.seeds[4])).fields["states"]
+        assert (again == data["states"][4]).all()
+        with pytest.raises(ConfigError, match="did you mean 'states'"):
+            data["state"]
+
+
+@pytest.mark.parametrize("name", ["time", "states", "scalars", "provenance/seed"])
+def test_a_damaged_file_of_states_is_refused(orbits: Path, tmp_path: Path, name: str) -> None:
+    def damage(file: h5py.File) -> None:
+        del file[name]
+
+    with pytest.raises(DatasetFormatError, match=name.split("/")[-1]):
+        open_dataset(alter(orbits, damage, tmp_path))
+
+
+def test_wrong_kinds_are_named(orbits: Path, darcy: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetFormatError, match="kind 'fields': a dataset of kind 'ode'"):
+        OdeDataset(darcy)
+
+    def rename(file: h5py.File) -> None:
+        file.attrs["kind"] = "points"
+
+    with pytest.raises(DatasetFormatError, match="kind 'points': this sciml reads the kinds fields, ode"):
+        open_dataset(alter(orbits, rename, tmp_path))
+
+
+@dataclass(frozen=True)
+class Unrefined(Recipe):
+    """A recipe that cannot be refined."""
+
+    def layout(self) -> OdeLayout:
+        return OdeLayout("plain", {"x": "number"}, (0.0, 1.0))
+
+    def sample(self, seed: int) -> Trajectory:
+        return Trajectory({"states": np.full((2, 1), float(seed % 1000))})
+
+
+def test_a_recipe_that_cannot_be_refined_is_still_regenerated(tmp_path: Path) -> None:
+    recipe_registry.register("unrefined-for-tests")(Unrefined)
+    path = generate(Unrefined(), 3, tmp_path / "plain.h5")
+    findings = verify(path, seed=1, progress=False)
+    assert all(finding.passed for finding in findings)
+    assert any("cannot be refined" in finding.found for finding in findings)
+    assert self_convergence(Unrefined(), [1], [Unrefined().sample(1)]) == {}
