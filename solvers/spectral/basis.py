@@ -27,8 +27,6 @@ __all__ = ["FourierBasis"]
 Array = Any  # NumPy array, torch tensor, ...
 
 
-# Rows up to this length are transformed by a matrix faster than by an FFT.
-_SHORT = 0
 _LIBRARIES: dict[type, tuple[Any, Any]] = {}
 
 
@@ -130,13 +128,7 @@ class FourierBasis:
         if values.ndim < self.dim or any(n < 2 * m + 1 for n, m in zip(nodes, self.modes, strict=True)):
             raise ConfigError(f"values of shape {tuple(values.shape)}: modes={self.modes} need more nodes")
         xp, transform = _library(values)
-        if self._by_matrix(values, nodes[-1]):
-            matrix = self._table(
-                ("analysis", nodes[-1]), lambda: self._waves(nodes[-1]).T / nodes[-1], values
-            )
-            result = (values @ matrix).view(np.result_type(values.dtype, np.complex64))
-        else:
-            result = transform.rfft(values, axis=-1, norm="forward")[..., : self.modes[-1] + 1]
+        result = transform.rfft(values, axis=-1, norm="forward")[..., : self.modes[-1] + 1]
         for d in range(self.dim - 2, -1, -1):
             m, axis = self.modes[d], d - self.dim
             # In place where the library can.
@@ -190,15 +182,7 @@ class FourierBasis:
             values, factor = transform.ifft(padded, axis=axis, norm="forward", **keyword), None
         if factor is not None:
             values = values * factor
-        last = wanted[-1] * strides[-1]
-        if self._by_matrix(values, last):
-            pairs = values.view(values.real.dtype)
-            matrix = self._table(
-                ("synthesis", last), lambda: self._weights[:, None] * self._waves(last), pairs
-            )
-            values = pairs @ matrix
-        else:
-            values = transform.irfft(values, n=last, axis=-1, norm="forward")
+        values = transform.irfft(values, n=wanted[-1] * strides[-1], axis=-1, norm="forward")
         if max(strides) > 1:
             values = values[(..., *(slice(None, None, stride) for stride in strides))]
         return values
@@ -243,7 +227,7 @@ class FourierBasis:
         """
         xp = array_namespace(first)
         # Modes with a positive last wavenumber stand for their conjugates, too.
-        weights = self._table(("weights",), lambda: self._weights[::2], first)
+        weights = self._table(("weights",), lambda: np.r_[1.0, [2.0] * self.modes[-1]], first)
         return xp.sum(xp.real(xp.conj(first) * weights * second), axis=tuple(range(-self.dim, 0)))
 
     def mean(self, modes: Array) -> Array:
@@ -277,20 +261,6 @@ class FourierBasis:
         if axes:
             mirrored = xp.roll(xp.flip(plane, axis=axes), (1,) * len(axes), axis=axes)
         modes[..., 0] = 0.5 * (plane + xp.conj(mirrored))
-
-    @property
-    def _weights(self) -> np.ndarray:
-        return np.repeat(np.r_[1.0, [2.0] * self.modes[-1]], 2)
-
-    def _by_matrix(self, values: Array, nodes: int) -> bool:
-        """Whether the last axis is transformed by a matrix product: for short rows, in two dimensions or more."""
-        return self.dim > 1 and nodes <= _SHORT and is_numpy_array(values)
-
-    def _waves(self, nodes: int) -> np.ndarray:
-        """Return cos(q x) and -sin(q x) in turn on nodes of the last axis, shape (2 m + 2, nodes)."""
-        q, j = np.arange(self.modes[-1] + 1), np.arange(nodes)
-        phase = 2 * np.pi / nodes * (np.outer(q, j) % nodes)
-        return np.stack([np.cos(phase), -np.sin(phase)], axis=1).reshape(-1, nodes)
 
     def _table(self, name: tuple, make: Callable[[], Any], like: Array) -> Array:
         """Return an array in the library, precision and on the device of modes, kept for the next call."""

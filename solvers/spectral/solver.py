@@ -234,18 +234,14 @@ class SpectralSolver:
         if not bool(xp.all(xp.isfinite(u0))):
             raise ConfigError("u0 contains NaN or infinity: give a finite initial state")
         clock = np.asarray(times, dtype=float)
-        if (
-            clock.ndim != 1
-            or not len(clock)
-            or not np.isfinite(clock).all()
-            or not (np.diff(clock) > 0).all()
-        ):
+        if clock.ndim != 1 or not (len(clock) and np.isfinite(clock).all() and (np.diff(clock) > 0).all()):
             raise ConfigError(f"times={clock}: give finite times in increasing order")
         if on_blowup not in ("raise", "keep"):
             raise ConfigError(f"on_blowup={on_blowup!r}: choose 'raise' or 'keep'")
         if resolution is None:
             return clock, self.grid.shape
-        nodes = (resolution,) * self.grid.dim if isinstance(resolution, int) else tuple(resolution)
+        nodes = tuple(np.atleast_1d(resolution).tolist())
+        nodes = nodes * self.grid.dim if np.ndim(resolution) == 0 else nodes
         if len(nodes) != self.grid.dim or min(nodes) < 1:
             raise ConfigError(f"resolution={resolution}: give one number of nodes, or one for each axis")
         return clock, nodes

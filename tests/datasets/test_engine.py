@@ -156,7 +156,7 @@ def unstable(plugin: Path) -> Callable[..., Recipe]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds child processes in /proc")
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_again_and_again_and_resumed_is_bit_identical(
     tmp_path: Path, plugin: Path, unstable: Callable[..., Recipe], kills: int
 ) -> None:
