@@ -44,8 +44,8 @@ def main() -> None:
         "Recipes at their default settings",
         ["recipe", "stored", "CPU s a sample", "stated accuracy", "measured"],
         rows,
-        f"CPU seconds: mean of {SAMPLES} samples of one batch. Accuracy: relative L2 difference to a solution with half "
-        f"the spacing and step, largest of {COMPARED} samples, chaotic problems up to their horizon.",
+        f"CPU seconds: mean of {SAMPLES} samples of one batch. Accuracy: relative L2 difference to a solution with "
+        f"half the spacing and step, largest of {COMPARED} samples, chaotic problems up to their horizon.",
     )
 
 

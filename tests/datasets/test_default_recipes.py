@@ -26,7 +26,15 @@ SHIPPED = (
     "poisson-star",
     "reaction-diffusion",
 )
-QUICK = ("advection", "burgers", "darcy", "lotka-volterra", "reaction-diffusion")
+QUICK = (
+    "advection",
+    "burgers",
+    "darcy",
+    "darcy-star",
+    "lotka-volterra",
+    "poisson-star",
+    "reaction-diffusion",
+)
 
 
 def unaltered(path: Path) -> bool:

@@ -212,6 +212,13 @@ def test_heat_and_advection(method: Any) -> None:
     assert u == pytest.approx(exact, abs=1e-13 if method == "etdrk4" else 1e-4)
 
 
+def test_intervals_of_nearly_equal_length_have_their_own_coefficients() -> None:
+    grid = box(8)
+    solver = SpectralSolver(AdvectionDiffusion((1.0,), 0.0), grid, step=1.0)
+    run = solver.run(np.sin(grid.axes[0])[None], [0.0, 0.1, 0.2001])
+    assert run[-1, 0] == pytest.approx(np.sin(grid.axes[0] - 0.2001), abs=1e-14)
+
+
 def soliton(n: int) -> tuple[SpectralSolver, np.ndarray, np.ndarray]:
     grid, c, t = box(n, length=40.0), 2.0, 1.0
     x = grid.axes[0]
@@ -515,6 +522,23 @@ def test_cfl_steps() -> None:
     u, v = abs(solver.equation.flow(transforms, solver.basis.to_modes(u0)[None])[0])
     courant = steps[0] * ((u + v) / grid.spacing[0]).max()
     assert 0.2 < courant <= 0.4
+
+
+def test_cfl_steps_grow_as_the_flow_slows_down() -> None:
+    grid, clock = box(32), []
+    solver = SpectralSolver(Burgers(0.5), grid, step="cfl")
+    u0 = 8 * np.sin(grid.axes[0])[None]
+    run = solver.run(u0, [0.0, 3.0], monitor=lambda t, modes: clock.append(t))
+    assert run[-1] == pytest.approx(
+        SpectralSolver(Burgers(0.5), grid, step=0.005).run(u0, [0.0, 3.0])[-1], abs=1e-4
+    )
+    steps = np.diff(clock) / 3
+    assert steps[-1] >= 4 * steps[0]
+    # Each step starts at a multiple of its length, so that the last one ends at the end.
+    assert clock[-1] == 3.0
+    assert np.array(clock[:-1]) / 3 / steps == pytest.approx(
+        np.rint(np.array(clock[:-1]) / 3 / steps), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
