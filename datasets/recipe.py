@@ -28,6 +28,9 @@ __all__ = [
     "trajectory_seeds",
 ]
 
+ATTEMPTS = 5
+"""So many times a rejected trajectory is replaced."""
+
 recipe_registry: Registry[type["Recipe"]] = Registry("recipe")
 """All recipes that ``sciml generate`` knows."""
 

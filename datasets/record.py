@@ -89,8 +89,9 @@ class Record:
         machine = collect()
         machine["versions"] = json.dumps(machine["versions"])
         own = {"equation": self.equation, "cpu_seconds": self.cpu_seconds, "device": self.device}
-        for name, value in {**machine, **own, "header_checksum": header_checksum(file)}.items():
+        for name, value in {**machine, **own}.items():
             group.attrs[name] = value
+        group.attrs["header_checksum"] = header_checksum(file)
 
     @classmethod
     def read(cls, file: h5py.File) -> "Record":

@@ -13,25 +13,25 @@ import numpy as np
 __all__ = ["checksums", "copy_rows", "header_checksum", "row_datasets"]
 
 
-def _datasets(file: h5py.File) -> list[str]:
-    """Paths of all datasets outside ``/provenance``, sorted."""
+def _objects(file: h5py.File) -> list[str]:
+    """Paths of all groups and datasets, sorted."""
     found: list[str] = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and not name.startswith("provenance/"):
-            found.append(name)
-
-    file.visititems(visit)
+    file.visit(found.append)
     return sorted(found)
 
 
 def row_datasets(file: h5py.File) -> list[str]:
     """Return the paths of every dataset with a trajectory axis, sorted."""
-    return [name for name in _datasets(file) if bool(file[name].attrs.get("sample_varying", False))]
+    return [
+        name
+        for name in _objects(file)
+        if not name.startswith("provenance") and bool(file[name].attrs.get("sample_varying", False))
+        if isinstance(file[name], h5py.Dataset)
+    ]
 
 
 def _stored(file: h5py.File, name: str) -> tuple[slice, ...]:
-    """Frame 0 of a steady problem is never written; reading or copying it would only cost time."""
+    """Frame 0 of a steady problem is never written, so that it takes no space; a copy would."""
     steady = bool(file.attrs.get("steady", False)) and bool(file[name].attrs.get("time_varying", False))
     return (slice(1, None),) if steady else ()
 
@@ -50,25 +50,27 @@ def checksums(file: h5py.File) -> np.ndarray:
     for row in range(int(file.attrs["n_trajectories"])):
         digest = hashlib.sha256()
         for name in names:
-            values = np.ascontiguousarray(file[name][(row, *_stored(file, name))])
+            values = np.ascontiguousarray(file[name][row])
             digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
             digest.update(values.tobytes())
         digests.append(digest.hexdigest())
     return np.array(digests, dtype="S64")
 
 
+def _text(value: object) -> str:
+    return repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+
+
 def header_checksum(file: h5py.File) -> str:
-    """Return the SHA-256 of what all trajectories share: axes, times, parameters, seeds, configuration."""
+    """Return the SHA-256 of everything but the rows: axes, parameters, attributes, ``/provenance``."""
     rows = set(row_datasets(file))
     digest = hashlib.sha256()
-    for name in [*_datasets(file), "provenance/seed", "provenance/config"]:
-        if name not in rows and name in file:
-            values = np.asarray(file[name][()])
-            digest.update(name.encode())
-            digest.update(repr(values.tolist()).encode())
-    for name in sorted(file.attrs):
-        value = file.attrs[name]
-        digest.update(
-            f"{name} {value.tolist() if isinstance(value, np.ndarray | np.generic) else value}".encode()
-        )
+    for name in ["/", *_objects(file)]:
+        item = file[name]
+        digest.update(f"{name}\n".encode())
+        for key in sorted(item.attrs):
+            if key != "header_checksum":
+                digest.update(f"{key} {_text(item.attrs[key])}\n".encode())
+        if isinstance(item, h5py.Dataset) and name not in rows:
+            digest.update(_text(item[()]).encode())
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Verification: a dataset is what it says, and one altered value is found."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from sciml.datasets import OdeDataset, Trajectory, generate, open_dataset
 from sciml.datasets.recipe import OdeLayout, Recipe, recipe_registry, relative_difference, trajectory_seeds
 from sciml.datasets.recipes import Darcy, LotkaVolterra
 from sciml.datasets.record import Record
-from sciml.datasets.rows import checksums, copy_rows, row_datasets
+from sciml.datasets.rows import checksums, copy_rows, header_checksum, row_datasets
 from sciml.datasets.verification import is_verified, recipe_of, self_convergence, verify
 from sciml.errors import ConfigError, DatasetFormatError
 
@@ -73,41 +74,124 @@ def test_one_altered_value_is_found(darcy: Path, tmp_path: Path, name: str, inde
     assert "checksums" in failed(alter(darcy, one_value(name, index), tmp_path))
 
 
-def test_altered_states_seeds_and_settings_are_found(orbits: Path, tmp_path: Path) -> None:
-    def parameter(file: h5py.File) -> None:
-        file.attrs["alpha"] = 0.7
+def provenance(name: str, value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file["provenance"].attrs[name] = value
 
-    def seed(file: h5py.File) -> None:
-        file["provenance/seed"][1] = 5
+    return change
 
-    for change in (one_value("states", (5, 7, 1)), parameter, seed):
-        assert "checksums" in failed(alter(orbits, change, tmp_path))
+
+def set_attribute(path: str, name: str, value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file[path].attrs[name] = value
+
+    return change
+
+
+def set_entry(path: str, index: tuple[int, ...], value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file[path][index] = value
+
+    return change
+
+
+CHECK = "provenance/checks/invariant_drift"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        one_value("states", (5, 7, 1)),
+        set_attribute("/", "alpha", 0.7),
+        set_attribute("states", "names", ["y", "x"]),
+        set_attribute(CHECK, "limit", 10.0),
+        set_entry("provenance/seed", (1,), 5),
+        set_entry(CHECK, (2,), 1e-20),
+        set_entry("provenance/verification/self_convergence", (1,), 0.0),
+        set_entry("provenance/verification/index", (1,), 44),
+        provenance("device", "cuda"),
+        provenance("equation", "x' = 0"),
+    ],
+)
+def test_whatever_is_altered_is_found(
+    orbits: Path, tmp_path: Path, change: Callable[[h5py.File], None]
+) -> None:
+    assert "checksums" in failed(alter(orbits, change, tmp_path))
+
+
+def reseal(file: h5py.File) -> None:
+    """Forge the checksums, too."""
+    file["provenance/checksum"][...] = checksums(file)
+    file["provenance"].attrs["header_checksum"] = header_checksum(file)
+
+
+def forged(*changes: Callable[[h5py.File], None]) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        for part in changes:
+            part(file)
+        reseal(file)
+
+    return change
 
 
 def test_regeneration_finds_what_a_forged_checksum_hides(orbits: Path, tmp_path: Path) -> None:
-    def forge(file: h5py.File) -> None:
-        one_value("states", (0, 3, 0))(file)
-        file["provenance/checksum"][...] = checksums(file)
-
-    path = alter(orbits, forge, tmp_path)
+    path = alter(orbits, forged(one_value("states", (0, 3, 0))), tmp_path)
     findings = verify(path, samples=6, progress=False)
     assert [f.subject[:11] for f in findings if not f.passed] == ["regenerated"]
+    path = alter(orbits, forged(set_entry(CHECK, (2,), 1e-20)), tmp_path)
+    findings = verify(path, samples=6, progress=False)
+    assert ["invariant_drift" in f.found for f in findings if not f.passed] == [True]
 
 
 def test_a_wrong_solution_is_found_by_solving_it_again(orbits: Path, tmp_path: Path) -> None:
-    def forge(file: h5py.File) -> None:
+    def wrong(file: h5py.File) -> None:
         file["states"][1, 5:] *= 1.001
-        file["provenance/checksum"][...] = checksums(file)
 
-    subjects = failed(alter(orbits, forge, tmp_path))
+    subjects = failed(alter(orbits, forged(wrong), tmp_path))
     assert any("solved again" in subject for subject in subjects)
 
 
-def test_stored_measures_above_their_limits_fail(orbits: Path, tmp_path: Path) -> None:
-    def worse(file: h5py.File) -> None:
-        file["provenance/verification/self_convergence"][2] = 1.0
+def test_measures_are_judged_by_the_recipe_and_must_be_there(orbits: Path, tmp_path: Path) -> None:
+    def without(name: str) -> Callable[[h5py.File], None]:
+        def change(file: h5py.File) -> None:
+            del file["provenance"][name]
 
-    assert "stored: self_convergence" in failed(alter(orbits, worse, tmp_path))
+        return change
+
+    worse = (set_entry(CHECK, (2,), 5.0), set_attribute(CHECK, "limit", 10.0))
+    assert "stored check: invariant_drift" in failed(alter(orbits, forged(*worse), tmp_path))
+    large = set_entry("provenance/verification/self_convergence", (2,), 1.0)
+    assert "stored: self_convergence" in failed(alter(orbits, forged(large), tmp_path))
+    assert "stored check: invariant_drift" in failed(alter(orbits, forged(without("checks")), tmp_path))
+    missing = failed(alter(orbits, forged(without("verification")), tmp_path))
+    assert {"stored: solved again", "stored: self_convergence"} <= set(missing)
+
+
+def test_foreign_seeds_and_shapes_are_found(orbits: Path, tmp_path: Path) -> None:
+    assert "seeds" in failed(alter(orbits, forged(set_entry("provenance/seed", (1,), 5)), tmp_path))
+
+    def fewer(file: h5py.File) -> None:
+        config = json.loads(file["provenance/config"].asstr()[()])
+        config["parameters"]["frames"] = 7
+        del file["provenance/config"]
+        file["provenance/config"] = json.dumps(config)
+
+    assert {"layout", "regenerated"} <= set(failed(alter(orbits, forged(fewer), tmp_path)))
+
+
+def test_the_zero_frame_of_a_steady_problem_must_stay_zero(darcy: Path, tmp_path: Path) -> None:
+    assert "checksums" in failed(alter(darcy, set_entry("t0_fields/u", (3, 0, 9, 9), 7.0), tmp_path))
+
+
+def test_a_folder_is_verified_with_all_its_parts(tmp_path: Path) -> None:
+    folder = generate(SMALL, 6, tmp_path / "orbits", split=(0.5, 0.25, 0.25))
+    findings = verify(folder, seed=0, progress=False)
+    assert all(finding.passed for finding in findings), findings
+    for part in ("train", "valid", "test"):
+        assert any(f.subject.startswith(f"{part}: solved again") for f in findings)
+    with h5py.File(next(folder.glob("data/test/*.hdf5")), "r+") as file:
+        forged(one_value("states", (0, 3, 0)))(file)
+    assert {"manifest", "test: regenerated"} <= {subject.split(" traj")[0] for subject in failed(folder)}
 
 
 def test_an_older_or_foreign_file(orbits: Path, tmp_path: Path) -> None:
@@ -115,7 +199,7 @@ def test_an_older_or_foreign_file(orbits: Path, tmp_path: Path) -> None:
         for name in ("checksum", "rejected", "verification"):
             del file["provenance"][name]
 
-    assert failed(alter(orbits, old, tmp_path)) == ["checksums"]
+    assert "checksums" in failed(alter(orbits, old, tmp_path))
 
     def foreign(file: h5py.File) -> None:
         del file["provenance/config"]
@@ -132,7 +216,7 @@ def test_elsewhere_the_stated_accuracy_is_the_tolerance(orbits: Path, tmp_path: 
         def change(file: h5py.File) -> None:
             file["provenance"].attrs["processor"] = "another"
             file["states"][...] = file["states"][()] * (1 + scale)
-            file["provenance/checksum"][...] = checksums(file)
+            reseal(file)
 
         return change
 
