@@ -31,6 +31,17 @@ def test_solving_in_python(capsys: pytest.CaptureFixture) -> None:
     assert Path("flow.h5").exists()
 
 
+def test_datasets_in_python(capsys: pytest.CaptureFixture) -> None:
+    blocks = [block for block in BLOCKS if block.startswith("# datasets")]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "True\n" in out
+    assert "820 torch.Size([10, 256, 1])" in out
+    assert "(2, 3, 1, 64, 64)" in out
+
+
 def test_plugin() -> None:
     block = next(block for block in BLOCKS if block.startswith("# mine.py"))
     Path("mine.py").write_text(block)

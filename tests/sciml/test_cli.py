@@ -85,7 +85,7 @@ BAD = {
     "inspect missing": ("inspect none.h5", "does not exist"),
     "inspect truncated": ("inspect cut.h5", "truncated"),
     "inspect text": ("inspect text.h5", "not an HDF5 file"),
-    "inspect newer": ("inspect new.h5", "format version 99, this sciml reads up to 1: upgrade"),
+    "inspect newer": ("inspect new.h5", "format version 99, this sciml reads up to 2: upgrade"),
     "train on truncated": ("train fno cut.h5 -o x", "truncated"),
     "train on nothing": ("train fno none.h5 -o x", "does not exist"),
     "run exists": ("train fno darcy.h5 -o runs/darcy", "holds a finished run: pass --resume"),
@@ -211,4 +211,4 @@ def test_inspect_fails_on_a_check_above_its_limit(
     assert call(f"inspect {path}") == 1
     output = capsys.readouterr()
     assert "FAIL" in output.out
-    assert "checks relative_residual exceed their limits" in output.err
+    assert "stored relative_residual exceeds its limit" in output.err
