@@ -17,12 +17,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from sciml.errors import ConfigError, OutputExistsError, StorageError
-from sciml.files import read_json, refuse_existing, write_json
+from sciml.files import read_json, refuse_existing, storage_errors, write_json
 from sciml.provenance import first_difference, git_commit, package_versions
 
 from .journal import Journal
@@ -49,7 +50,7 @@ except ImportError:  # not on Windows
 __all__ = ["generate"]
 
 PLAN_VERSION = 2
-OWN_NAMES = ("plan.json", "lock", "journal.jsonl", NEW, REPLACED)
+OWN_NAMES = ("plan.json", "journal.jsonl", NEW, REPLACED)
 OWN_PATTERNS = ("shard-*.h5", ".*.tmp")
 
 
@@ -134,8 +135,10 @@ def generate(
     >>> generate(Darcy(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
     PosixPath('darcy.h5')
     """
-    for name, value in (("n", n), ("workers", workers), ("shard_size", shard_size)):
-        if value is not None and value < 1:
+    for name, value in (("n", n), ("seed", seed), ("workers", workers), ("shard_size", shard_size)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer | None):
+            raise ConfigError(f"{name}={value!r}: it must be an integer")
+        if value is not None and name != "seed" and value < 1:
             raise ConfigError(f"{name}={value}: it must be at least 1")
     if seed < 0:
         raise ConfigError(f"seed={seed}: it must not be negative")
@@ -143,40 +146,41 @@ def generate(
         raise ConfigError(f"device={device!r}: this recipe runs on the CPU only")
     if split is not None:
         split_counts(n, split)
+    missing = [str(plugin) for plugin in plugins if not Path(plugin).is_file()]
+    if missing:
+        raise ConfigError(f"plugins={missing}: no such file; give the paths of Python files")
     # A link stays one: the file that it names is written.
     path, n, seed = Path(os.path.realpath(path)), int(n), int(seed)
-    parts = path.with_name(path.name + ".parts")
-    restore_replaced(path, parts)
-    if split is None and path.is_dir():
-        raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
-    if split is not None and path.is_file():
-        raise OutputExistsError(f"output {str(path)!r} is a file: with split, give a folder")
-    layout = recipe.layout()
     config = {**recipe.config(), "n": n, "seed": seed}
     if split is not None:
         config["split"] = [float(share) for share in split]
     plan = {
         "plan_version": PLAN_VERSION,
         **config,
-        "shard_size": shard_size or block_size(layout),
+        "shard_size": int(shard_size or block_size(recipe.layout())),
         "device": device,
         "plugins": {Path(p).name: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in plugins},
         "environment": {**package_versions(), "commit": git_commit()},
     }
-    if _is_there(path):
-        if not overwrite:
-            _accept(path, parts, config, plan, resume)
-            return path
-        if split is not None:
-            refuse_strangers(path)
-
-    _refuse_small_disk(path, parts, layout, n)
-    _prepare(parts, plan, overwrite)
-    shards = [
-        Shard(start, min(start + plan["shard_size"], n), parts / f"shard-{start:08d}.h5")
-        for start in range(0, n, plan["shard_size"])
-    ]
-    with _locked(parts):
+    with _locked(path):
+        parts = path.with_name(path.name + ".parts")
+        restore_replaced(path, parts)
+        if split is None and path.is_dir():
+            raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
+        if split is not None and path.is_file():
+            raise OutputExistsError(f"output {str(path)!r} is a file: with split, give a folder")
+        if _is_there(path):
+            if not overwrite:
+                _accept(path, parts, config, plan, resume)
+                return path
+            if split is not None:
+                refuse_strangers(path)
+        _refuse_small_disk(path, parts, recipe.layout(), n)
+        _prepare(parts, plan, overwrite)
+        shards = [
+            Shard(start, min(start + plan["shard_size"], n), parts / f"shard-{start:08d}.h5")
+            for start in range(0, n, plan["shard_size"])
+        ]
         blob, files = pickle.dumps(recipe), tuple(str(Path(p).resolve()) for p in plugins)
         tasks = [
             ShardTask(blob, files, seed, device, shard.start, shard.stop, str(shard.path))
@@ -194,7 +198,7 @@ def generate(
             publish_file(recipe, config, shards, path, parts)
         else:
             publish_folder(recipe, config, shards, path, parts, split)
-    _discard(parts)
+        _discard(parts)
     return path
 
 
@@ -303,14 +307,39 @@ def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _locked(parts: Path) -> Iterator[None]:
-    """Refuse a second process on the same generation; the lock goes with the process, however it ends."""
-    with (parts / "lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputExistsError(
-                    f"another process is generating into {str(parts)!r}: wait for it, or choose another path"
-                ) from error
+def _locked(path: Path) -> Iterator[None]:
+    """Refuse a second process on the same output; the lock goes with the process, however it ends."""
+    lock = path.with_name(f".{path.name}.lock")
+    with storage_errors(path):
+        made = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _open_lock(lock)
+    try:
         yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+        for folder in made:
+            # Not if anything was written there.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _open_lock(lock: Path) -> IO[str]:
+    while True:
+        file = lock.open("w")
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputExistsError(
+                f"another process is generating into {str(lock.with_name(lock.name[1:-5]))!r}: "
+                "wait for it, or choose another path"
+            ) from error
+        # The last holder may have removed the file between its opening and its locking.
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+                return file
+        file.close()

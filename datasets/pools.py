@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -179,7 +179,8 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
             with _interrupts_held_back():
                 for position, task in enumerate(tasks):
                     futures[executor.submit(partial(_guarded, compute), task)] = position
-        except BrokenExecutor as error:
+        except Exception as error:
+            # Broken, or shut down.
             lost = error
         for future in as_completed(futures):
             try:

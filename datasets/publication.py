@@ -33,7 +33,7 @@ from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.files import atomic_path, fsync, read_json, storage_errors, write_json
 
 from .reader import open_dataset, open_hdf5
-from .recipe import FieldsLayout, Recipe
+from .recipe import ATTEMPTS, FieldsLayout, Recipe, trajectory_seeds
 from .record import Record
 from .rows import row_datasets
 from .shards import Shard, block_size, copy_trajectories, open_shard
@@ -96,6 +96,16 @@ def _joined(shards: Sequence[Shard], config: dict[str, Any]) -> Record:
         with open_shard(shard.path) as data:
             assert data.record is not None
             records.append(data.record)
+        seeds = [
+            trajectory_seeds(config["seed"], shard.start, shard.stop, attempt)
+            for attempt in range(ATTEMPTS + 1)
+        ]
+        recipe = {name: config[name] for name in ("recipe", "parameters")}
+        if data.record.config != recipe or not (np.array(seeds) == data.record.seeds).any(axis=0).all():
+            shard.path.unlink()
+            raise DatasetFormatError(
+                f"{str(shard.path)!r} holds trajectories of another dataset; it is removed, run the same command again"
+            )
     return Record.join(records, config)
 
 
@@ -156,6 +166,8 @@ def publish_folder(
         for inner in (*(file.parent for file in files.values()), folder / "data", folder):
             fsync(inner)
         if path.exists() and any(path.iterdir()):
+            # Left by a kill after the exchange: the folder that it made way for is now replaced itself.
+            shutil.rmtree(parts / REPLACED, ignore_errors=True)
             os.rename(path, parts / REPLACED)
         os.rename(folder, path)
         fsync(path.parent)

@@ -65,6 +65,8 @@ class GaussianRandomField:
                 f"random field alpha={self.alpha}, tau={self.tau}, modes={self.modes}, dim={self.dim}: "
                 "alpha must be positive and at most 50, tau at most 1e6, modes at least 2, dim 1 to 3"
             )
+        if self.sigma is not None and not 0 < self.sigma < np.inf:
+            raise ConfigError(f"random field sigma={self.sigma}: it must be positive and finite, or None")
 
     @property
     def wavenumbers(self) -> np.ndarray:

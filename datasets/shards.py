@@ -22,15 +22,13 @@ from .atomic_hdf5 import atomic_hdf5
 from .kinds import bytes_per_trajectory, create, stored_dtype, write
 from .pools import one_thread
 from .reader import Dataset, open_dataset
-from .recipe import Layout, Recipe, Trajectory, trajectory_seeds
+from .recipe import ATTEMPTS, Layout, Recipe, Trajectory, trajectory_seeds
 from .record import Record
 from .rows import checksums, copy_rows
 from .verification import is_verified, self_convergence
 
 __all__ = ["Shard", "ShardTask", "block_size", "compute_shard", "copy_trajectories", "open_shard"]
 
-ATTEMPTS = 5
-"""So many times a rejected trajectory is replaced."""
 BLOCK_BYTES = 64 << 20
 BLOCK_TRAJECTORIES = 32
 
@@ -202,6 +200,10 @@ def _fault(recipe: Recipe, seed: int, trajectory: Trajectory) -> str:
             f"the recipe declares limits for {sorted(recipe.check_limits)}: give both"
         )
     dtype = stored_dtype(recipe.layout())
+    if any(np.iscomplexobj(values) for values in trajectory.fields.values()):
+        raise DatasetFormatError(
+            f"the trajectory with seed {seed} is complex: store real and imaginary parts"
+        )
     for name, values in {**trajectory.fields, **trajectory.scalars}.items():
         with np.errstate(over="ignore"):
             finite = np.isfinite(np.asarray(values).astype(dtype)).all()

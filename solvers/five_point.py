@@ -72,7 +72,7 @@ class FivePoint:
             raise ConfigError(f"coefficient with minimum {coefficient.min()}: it must be positive everywhere")
         self.grid = grid
         hx, hy = grid.spacing
-        a = coefficient
+        a = np.asarray(coefficient, dtype=float)
         # Conductances of the faces normal to x and to y, between inner nodes and all neighbours.
         self.face_x = 0.5 * (a[1:, 1:-1] + a[:-1, 1:-1]) / hx**2
         self.face_y = 0.5 * (a[1:-1, 1:] + a[1:-1, :-1]) / hy**2
@@ -119,7 +119,11 @@ class FivePoint:
         ------
         ConvergenceError
             If the tolerance is not reached.
+        ConfigError
+            If the shape of the source is not the grid's.
         """
+        if np.shape(source) != self.grid.shape:
+            raise ConfigError(f"source of shape {np.shape(source)}: the grid has shape {self.grid.shape}")
         f = np.asarray(source, dtype=float)[1:-1, 1:-1]
         u, norm = np.zeros(self.grid.shape), math.sqrt(dot(f, f))
         if norm == 0:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sciml.errors import ConfigError
 from sciml.solvers.spectral import AdvectionDiffusion, Burgers, FourierBasis, KortewegDeVries
 
 from ..random_fields import GaussianRandomField
@@ -42,6 +43,11 @@ class AdvectionRecipe(PeriodicRecipe):
     """Largest step of the solver."""
     beta: float = 0.4
     """Velocity."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resolution < 17:
+            raise ConfigError(f"advection resolution={self.resolution}: its waves, up to 8, need at least 17")
 
     def pde(self) -> AdvectionDiffusion:
         """Return the equation."""
@@ -84,7 +90,7 @@ class BurgersRecipe(PeriodicRecipe):
     """
 
     equation = "u_t + (u^2 / 2)_x = nu u_xx on (0, 1), periodic"
-    check_limits = {"balance": 1e-3, "mean_drift": 1e-12}  # noqa: RUF012 - read only
+    check_limits = {"balance": 5e-4, "mean_drift": 1e-12}  # noqa: RUF012 - read only
     accuracy = 1e-6
     fields = (FieldSpec("u", "velocity, dimensionless"),)
     conserves_mean = True
@@ -143,6 +149,11 @@ class KdvRecipe(PeriodicRecipe):
     """Largest step of the solver."""
     period: float = 128.0
     """L."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.period < np.inf:
+            raise ConfigError(f"kdv period={self.period}: it must be positive and finite")
 
     @property
     def length(self) -> float:

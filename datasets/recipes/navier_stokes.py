@@ -23,12 +23,12 @@ class NavierStokesRecipe(PeriodicRecipe):
 
     w_t + u . grad w = nu Laplace w + 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y)), u = (psi_y, -psi_x),
     -Laplace psi = w on (0, 1)^2, periodic, t in [0, 50], a frame every unit of time; all dimensionless.
-    w(x, 0) is drawn from N(0, 7^(3/2) (-Laplace + 49)^(-5/2)) (arXiv 2010.08895, nu = 1e-3), cut at
-    wavenumber 20: what lies beyond dies before the first frame. The paper's other settings are nu =
-    1e-4, T = 30 and nu = 1e-5, T = 20, which need refine = 4 and more modes. The velocity is free of
-    divergence by construction; the mean vorticity, 0, and the enstrophy budget are checked. The paper's
-    solver takes 500,000 first-order steps on 256 x 256 points; this one takes 1600 of fourth order on 64 x 64 points.
-    Stated accuracy 1e-6 (float32).
+    w(x, 0) is drawn from N(0, 7^3 (-Laplace + 49)^(-5/2)), as by the code that came with arXiv
+    2010.08895 (its text has 7^(3/2)), cut at wavenumber 20: what lies beyond dies before the first
+    frame. nu = 1e-3; the paper's other settings are nu = 1e-4, T = 30 and nu = 1e-5, T = 20, which need
+    refine = 4 and more modes. The velocity is free of divergence by construction; the mean vorticity,
+    0, and the enstrophy budget are checked. The paper's solver takes 500,000 first-order steps on 256 x
+    256 points; this one takes 1600 of fourth order on 64 x 64 points. Stated accuracy 1e-6 (float32).
     """
 
     equation = "w_t + u . grad w = nu Laplace w + f, div u = 0 on (0, 1)^2, periodic"

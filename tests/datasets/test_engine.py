@@ -361,7 +361,7 @@ def test_killed_after_publication_before_the_shards_are_removed(tmp_path: Path) 
 def test_killed_while_the_folder_of_shards_is_made_or_removed(tmp_path: Path) -> None:
     """Either moment can leave the engine's own files without a plan; they are not in the way."""
     path, recipe = tmp_path / "d.h5", Darcy(resolution=17)
-    for left in (".plan.json.123.tmp", "shard-00000000.h5", "lock"):
+    for left in (".plan.json.123.tmp", "shard-00000000.h5", "journal.jsonl"):
         parts = tmp_path / "d.h5.parts"
         parts.mkdir()
         (parts / left).write_bytes(b"half written")
@@ -394,10 +394,37 @@ def test_foreign_folders_and_a_second_process_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="is a folder"):
         generate(recipe, 2, tmp_path)
     generate_and_stop(recipe, 8, tmp_path / "f.h5")
-    with (tmp_path / "f.h5.parts" / "lock").open("w") as lock:
+    shards = sorted((tmp_path / "f.h5.parts").glob("shard-*"))
+    with (tmp_path / ".f.h5.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(OutputExistsError, match="another process"):
-            generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
+        for overwrite in (False, True):
+            with pytest.raises(OutputExistsError, match="another process"):
+                generate(recipe, 8, tmp_path / "f.h5", shard_size=2, seed=int(overwrite), overwrite=overwrite)
+    assert sorted((tmp_path / "f.h5.parts").glob("shard-*")) == shards  # none of the other's work is lost
+    generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
+    assert not (tmp_path / ".f.h5.lock").exists()
+
+
+def test_a_shard_of_another_dataset_is_not_taken_over(tmp_path: Path) -> None:
+    recipe = Darcy(resolution=17)
+    generate_and_stop(recipe, 8, tmp_path / "f.h5")
+    generate_and_stop(recipe, 8, tmp_path / "g.h5", seed=1)
+    shard = sorted((tmp_path / "f.h5.parts").glob("shard-*"))[0]
+    shutil.copy(tmp_path / "g.h5.parts" / shard.name, shard)
+    with pytest.raises(DatasetFormatError, match="trajectories of another dataset; it is removed"):
+        generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
+    generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
+    with open_dataset(tmp_path / "f.h5") as data:
+        assert (data.seeds == trajectory_seeds(0, 0, 8)).all()
+
+
+@pytest.mark.parametrize("name", ["n", "seed", "workers", "shard_size"])
+@pytest.mark.parametrize("value", [1.5, True])
+def test_counts_are_integers(tmp_path: Path, name: str, value: float) -> None:
+    arguments = {"n": 2, name: value}
+    with pytest.raises(ConfigError, match=f"{name}={value}: it must be an integer"):
+        generate(Darcy(resolution=17), path=tmp_path / "f.h5", **arguments)
+    assert not any(tmp_path.iterdir())
 
 
 def test_thread_limits_are_restored(tmp_path: Path) -> None:
@@ -422,9 +449,9 @@ class Stop(ThreadPoolExecutor):
         return super().submit(*args, **kwargs)  # type: ignore[arg-type]
 
 
-def generate_and_stop(recipe: Recipe, n: int, path: Path) -> None:
+def generate_and_stop(recipe: Recipe, n: int, path: Path, seed: int = 0) -> None:
     with Stop(n // 2) as executor, pytest.raises(KeyboardInterrupt):
-        generate(recipe, n, path, shard_size=2, executor=executor)
+        generate(recipe, n, path, seed=seed, shard_size=2, executor=executor)
 
 
 @dataclass(frozen=True)

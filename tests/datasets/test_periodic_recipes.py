@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sciml.datasets import Recipe
+from sciml.datasets import Recipe, Trajectory
 from sciml.datasets.recipes import (
     AdvectionRecipe,
     AllenCahnRecipe,
@@ -147,8 +147,72 @@ def test_sine_waves_have_the_declared_ranges() -> None:
         (lambda: LotkaVolterra(frames=1), "frames=1"),
         (lambda: LotkaVolterra().sample_batch([1], device="cuda"), "CPU only"),
         (lambda: GrayScottRecipe(feed=np.nan), "feed=nan"),
+        (lambda: KdvRecipe(period=np.nan), "kdv period=nan"),
+        (lambda: AllenCahnRecipe(tau=-1.0), "tau=-1"),
+        (lambda: AdvectionRecipe(resolution=9), "advection resolution=9"),
     ],
 )
 def test_bad_parameters(make, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        NavierStokesRecipe(refine=4, modes=64, viscosity=1e-4, frames=2, final_time=0.2, step=0.005),
+        BurgersRecipe(resolution=64, refine=8, frames=3, final_time=0.1),
+    ],
+    ids=names,
+)
+def test_stored_nodes_that_are_too_few_for_the_modes_fail_no_check(recipe: PeriodicRecipe) -> None:
+    assert all(value <= recipe.check_limits[name] for name, value in recipe.sample(1).checks.items())
+
+
+@pytest.mark.parametrize("recipe", SHORT, ids=names)
+def test_refined_halves_spacing_and_step(recipe: PeriodicRecipe) -> None:
+    fine = recipe.refined()
+    assert (fine.refine, fine.step) == (2 * recipe.refine, recipe.step / 2)
+    assert replace(fine, refine=recipe.refine, step=recipe.step) == recipe
+
+
+def mean_squares(recipe: PeriodicRecipe, count: int) -> np.ndarray:
+    axes = recipe.grid().axes
+    return np.array([np.mean(recipe.initial(seed, axes) ** 2) for seed in range(count)])
+
+
+def test_initial_states_have_the_stated_distributions() -> None:
+    # sum over k != 0 of 7^3 (4 pi^2 |k|^2 + 49)^(-5/2) and of 625 (4 pi^2 k^2 + 25)^(-2).
+    k = np.arange(-20, 21)
+    square = 4 * np.pi**2 * (k[:, None] ** 2 + k**2)
+    flow = (343 * (square + 49) ** -2.5)[square > 0].sum()
+    assert mean_squares(NavierStokesRecipe(), 60).mean() == pytest.approx(flow, rel=0.12)
+    burgers = 2 * (625 * (4 * np.pi**2 * np.arange(1, 100) ** 2 + 25.0) ** -2).sum()
+    assert mean_squares(BurgersRecipe(), 200).mean() == pytest.approx(burgers, rel=0.2)
+    for recipe in (KdvRecipe(), KuramotoSivashinskyRecipe()):
+        # Ten waves with mean square amplitude 1/12, wavenumbers 1 to 3.
+        assert mean_squares(recipe, 200).mean() == pytest.approx(10 / 24, rel=0.15)
+        spectrum = np.abs(np.fft.rfft(recipe.initial(0, recipe.grid().axes)[0]))
+        assert spectrum[4:].max() < 1e-10 < spectrum[1:4].min()
+    allen_cahn = AllenCahnRecipe()
+    inverse = np.arctanh(np.concatenate([allen_cahn.initial(s, allen_cahn.grid().axes) for s in range(20)]))
+    assert np.mean(inverse**2) == pytest.approx(1.0, rel=0.15)
+    a, b = GrayScottRecipe().initial(1, GrayScottRecipe().grid(4).axes)
+    assert np.allclose(a + b, 1)
+    assert 0 < a.min() < 0.51
+    assert a.max() > 0.99
+
+
+def test_forcing_of_the_flow() -> None:
+    f = NavierStokesRecipe().forcing((np.array([0.0, 0.25]), np.array([0.0, 0.125])))[0]
+    assert f == pytest.approx(0.1 * np.array([[1.0, np.sqrt(2)], [1.0, 0.0]]))
+
+
+def test_compare_looks_no_further_than_the_horizon() -> None:
+    recipe = KuramotoSivashinskyRecipe(frames=5, final_time=80.0)  # 0, 20, 40 | 60, 80
+    ones = np.ones((5, 4))
+    for frame, found in ((2, 0.1 / np.sqrt(3)), (3, 0.0)):
+        changed = ones.copy()
+        changed[frame] += 0.1
+        measures = recipe.compare(Trajectory({"u": changed}), Trajectory({"u": ones}))
+        assert measures["self_convergence"] == pytest.approx(found)
