@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from sciml.errors import ConfigError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
 from sciml.files import read_json, refuse_existing, storage_errors, write_json
 from sciml.provenance import first_difference, git_commit, package_versions
 
@@ -52,6 +52,8 @@ __all__ = ["generate"]
 PLAN_VERSION = 2
 OWN_NAMES = ("plan.json", "journal.jsonl", NEW, REPLACED)
 OWN_PATTERNS = ("shard-*.h5", ".*.tmp")
+NAME_BYTES = 200
+"""File systems allow 255; the rest is for the additions to names of temporary files."""
 
 
 def generate(
@@ -118,15 +120,17 @@ def generate(
     ConvergenceError
         If a trajectory and five replacements are rejected; the message names the last seed.
     DatasetFormatError
-        If a shard is damaged (it is removed: run again), or a trajectory does not fit its layout.
+        If a shard proves damaged when it is merged (it is removed: run again), or a trajectory does not
+        fit its layout.
     StorageError
         If the disk has too little space (nothing is then written), is full or cannot be written;
         finished shards are kept.
     SciMLError
         If the executor fails, or worker processes die three times in a row; finished shards are kept.
     ConfigError
-        If ``n``, ``workers`` or ``shard_size`` is below 1, ``split`` is not three fractions, or the
-        recipe does not run on the device.
+        If ``n``, ``workers`` or ``shard_size`` is not an integer of at least 1, ``seed`` not one of at
+        least 0, ``split`` is not three fractions, a plug-in is missing, ``path`` cannot be a file's name,
+        or the recipe does not run on the device.
 
     Examples
     --------
@@ -135,13 +139,18 @@ def generate(
     >>> generate(Darcy(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
     PosixPath('darcy.h5')
     """
-    for name, value in (("n", n), ("seed", seed), ("workers", workers), ("shard_size", shard_size)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer | None):
+    integers = {"n": n, "seed": seed, "workers": workers}
+    if shard_size is not None:
+        integers["shard_size"] = shard_size
+    for name, value in integers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise ConfigError(f"{name}={value!r}: it must be an integer")
-        if value is not None and name != "seed" and value < 1:
+        if name != "seed" and value < 1:
             raise ConfigError(f"{name}={value}: it must be at least 1")
     if seed < 0:
         raise ConfigError(f"seed={seed}: it must not be negative")
+    if "\0" in str(path):
+        raise ConfigError(f"path={str(path)!r} contains a null character: choose another path")
     if device != "cpu" and "device" not in inspect.signature(recipe.sample_batch).parameters:
         raise ConfigError(f"device={device!r}: this recipe runs on the CPU only")
     if split is not None:
@@ -151,6 +160,12 @@ def generate(
         raise ConfigError(f"plugins={missing}: no such file; give the paths of Python files")
     # A link stays one: the file that it names is written.
     path, n, seed = Path(os.path.realpath(path)), int(n), int(seed)
+    if not path.name:
+        raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
+    if len(os.fsencode(path.name)) > NAME_BYTES:
+        raise ConfigError(
+            f"path={str(path)!r}: its name is longer than {NAME_BYTES} bytes, choose a shorter one"
+        )
     config = {**recipe.config(), "n": n, "seed": seed}
     if split is not None:
         config["split"] = [float(share) for share in split]
@@ -181,6 +196,11 @@ def generate(
             Shard(start, min(start + plan["shard_size"], n), parts / f"shard-{start:08d}.h5")
             for start in range(0, n, plan["shard_size"])
         ]
+        for shard in shards:
+            if shard.path.exists():
+                # One that is damaged, or of another dataset, is removed, and made again like any missing.
+                with contextlib.suppress(DatasetFormatError):
+                    shard.record(config)
         blob, files = pickle.dumps(recipe), tuple(str(Path(p).resolve()) for p in plugins)
         tasks = [
             ShardTask(blob, files, seed, device, shard.start, shard.stop, str(shard.path))
@@ -190,7 +210,7 @@ def generate(
         try:
             _compute(tasks, shards, parts, executor, workers, f"generate {path.name}", progress)
         except Exception:
-            if executor is None and not any(shard.path.exists() for shard in shards):
+            if not any(shard.path.exists() for shard in shards):
                 # Nothing to go on with; another attempt, with other settings, should find nothing in its way.
                 _discard(parts)
             raise

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -194,8 +194,8 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
         if lost is not None:
             raise _Lost from lost
     finally:
-        for future in futures:
-            future.cancel()
+        # Tasks in hand would go on writing where the caller may clean up: they are waited for.
+        wait([future for future in futures if not future.cancel()])
 
 
 def _start_worker() -> None:

@@ -33,10 +33,10 @@ from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.files import atomic_path, fsync, read_json, storage_errors, write_json
 
 from .reader import open_dataset, open_hdf5
-from .recipe import ATTEMPTS, FieldsLayout, Recipe, trajectory_seeds
+from .recipe import FieldsLayout, Recipe
 from .record import Record
 from .rows import row_datasets
-from .shards import Shard, block_size, copy_trajectories, open_shard
+from .shards import Shard, block_size, copy_trajectories
 from .well import write_statistics
 
 __all__ = [
@@ -90,30 +90,11 @@ def split_counts(n: int, fractions: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-def _joined(shards: Sequence[Shard], config: dict[str, Any]) -> Record:
-    records = []
-    for shard in shards:
-        with open_shard(shard.path) as data:
-            assert data.record is not None
-            records.append(data.record)
-        seeds = [
-            trajectory_seeds(config["seed"], shard.start, shard.stop, attempt)
-            for attempt in range(ATTEMPTS + 1)
-        ]
-        recipe = {name: config[name] for name in ("recipe", "parameters")}
-        if data.record.config != recipe or not (np.array(seeds) == data.record.seeds).any(axis=0).all():
-            shard.path.unlink()
-            raise DatasetFormatError(
-                f"{str(shard.path)!r} holds trajectories of another dataset; it is removed, run the same command again"
-            )
-    return Record.join(records, config)
-
-
 def publish_file(
     recipe: Recipe, config: dict[str, Any], shards: Sequence[Shard], path: Path, parts: Path
 ) -> None:
     """Merge all shards into one file, which is written among them and then moved."""
-    record = _joined(shards, config)
+    record = Record.join([shard.record(config) for shard in shards], config)
     copy_trajectories(shards, recipe.layout(), path, parts, record, 0, len(record.seeds))
 
 
@@ -126,7 +107,7 @@ def publish_folder(
     split: Sequence[float],
 ) -> None:
     """Divide all shards among the files of a folder, which is filled among them and then moved."""
-    record, layout = _joined(shards, config), recipe.layout()
+    record, layout = Record.join([shard.record(config) for shard in shards], config), recipe.layout()
     counts = split_counts(len(record.seeds), split)
     stops = np.cumsum(counts).tolist()
     folder = parts / NEW

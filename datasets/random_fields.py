@@ -19,6 +19,10 @@ from sciml.errors import ConfigError
 __all__ = ["GaussianRandomField"]
 
 
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class GaussianRandomField:
     """A Gaussian random field on the unit cube.
@@ -60,13 +64,15 @@ class GaussianRandomField:
     def __post_init__(self) -> None:
         if self.boundary not in ("neumann", "periodic"):
             raise ConfigError(f"random field boundary={self.boundary!r}: choose 'neumann' or 'periodic'")
+        if isinstance(self.modes, bool) or not isinstance(self.modes, int | np.integer):
+            raise ConfigError(f"random field modes={self.modes!r}: give an integer, at least 2")
         if not (0 < self.alpha <= 50 and 0 < self.tau <= 1e6 and self.modes >= 2 and self.dim in (1, 2, 3)):
             raise ConfigError(
                 f"random field alpha={self.alpha}, tau={self.tau}, modes={self.modes}, dim={self.dim}: "
                 "alpha must be positive and at most 50, tau at most 1e6, modes at least 2, dim 1 to 3"
             )
-        if self.sigma is not None and not 0 < self.sigma < np.inf:
-            raise ConfigError(f"random field sigma={self.sigma}: it must be positive and finite, or None")
+        if self.sigma is not None and not (_is_real(self.sigma) and 0 < self.sigma < np.inf):
+            raise ConfigError(f"random field sigma={self.sigma!r}: it must be positive and finite, or None")
 
     @property
     def wavenumbers(self) -> np.ndarray:

@@ -69,6 +69,7 @@ class Dataset(ABC):
     """
 
     kind: ClassVar[str]
+    times: np.ndarray
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

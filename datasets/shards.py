@@ -49,6 +49,37 @@ class Shard:
         with open_shard(self.path) as data:
             return json.loads(data.file["provenance/journal"].asstr()[()])
 
+    def record(self, config: dict[str, Any]) -> Record:
+        """Read its record; a shard that is damaged, or not of the dataset ``config``, is removed.
+
+        Raises
+        ------
+        DatasetFormatError
+            If it was removed.
+        """
+        with open_shard(self.path) as data:
+            record, journalled = data.record, "provenance/journal" in data.file
+        recipe = {name: config[name] for name in ("recipe", "parameters")}
+        seeds = np.array(
+            [
+                trajectory_seeds(config["seed"], self.start, self.stop, attempt)
+                for attempt in range(ATTEMPTS + 1)
+            ]
+        )
+        if (
+            record is None
+            or not journalled
+            or record.config != recipe
+            or record.seeds.shape != (len(self),)
+            or not (seeds == record.seeds).any(axis=0).all()
+        ):
+            self.path.unlink(missing_ok=True)
+            raise DatasetFormatError(
+                f"{str(self.path)!r} holds trajectories of another dataset; it is removed, "
+                "run the same command again"
+            )
+        return record
+
 
 @dataclass(frozen=True)
 class ShardTask:
@@ -200,16 +231,17 @@ def _fault(recipe: Recipe, seed: int, trajectory: Trajectory) -> str:
             f"the recipe declares limits for {sorted(recipe.check_limits)}: give both"
         )
     dtype = stored_dtype(recipe.layout())
-    if any(np.iscomplexobj(values) for values in trajectory.fields.values()):
-        raise DatasetFormatError(
-            f"the trajectory with seed {seed} is complex: store real and imaginary parts"
-        )
     for name, values in {**trajectory.fields, **trajectory.scalars}.items():
+        if np.iscomplexobj(values):
+            raise DatasetFormatError(
+                f"{name!r} of the trajectory with seed {seed} is complex: store its real and imaginary parts"
+            )
         with np.errstate(over="ignore"):
             finite = np.isfinite(np.asarray(values).astype(dtype)).all()
         if not finite:
             return f"{name!r} is not finite"
     for name, limit in recipe.check_limits.items():
+        # Not ">": a check that is NaN has failed.
         if not trajectory.checks[name] <= limit:
             return f"check {name!r} is {trajectory.checks[name]:.2e}, above its limit {limit:.2e}"
     return ""

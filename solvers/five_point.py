@@ -52,7 +52,7 @@ class FivePoint:
     Raises
     ------
     ConfigError
-        If the shapes differ or the coefficient is not positive and finite.
+        If the shapes differ or the coefficient is not real, positive and finite.
 
     Examples
     --------
@@ -66,13 +66,13 @@ class FivePoint:
     def __init__(self, coefficient: np.ndarray, grid: CartesianGrid) -> None:
         if grid.dim != 2 or any(grid.periodic) or min(grid.cells) < 2:
             raise ConfigError(f"five-point scheme on {grid}: use a bounded 2D grid of at least 2 x 2 cells")
-        if coefficient.shape != grid.shape:
-            raise ConfigError(f"coefficient of shape {coefficient.shape}: the grid has shape {grid.shape}")
-        if not (np.isfinite(coefficient).all() and coefficient.min() > 0):
-            raise ConfigError(f"coefficient with minimum {coefficient.min()}: it must be positive everywhere")
+        a = _real_array("coefficient", coefficient, grid)
+        if not (np.isfinite(a).all() and a.min() > 0):
+            raise ConfigError(
+                f"coefficient from {a.min()} to {a.max()}: it must be positive everywhere, and finite"
+            )
         self.grid = grid
         hx, hy = grid.spacing
-        a = np.asarray(coefficient, dtype=float)
         # Conductances of the faces normal to x and to y, between inner nodes and all neighbours.
         self.face_x = 0.5 * (a[1:, 1:-1] + a[:-1, 1:-1]) / hx**2
         self.face_y = 0.5 * (a[1:-1, 1:] + a[1:-1, :-1]) / hy**2
@@ -120,11 +120,9 @@ class FivePoint:
         ConvergenceError
             If the tolerance is not reached.
         ConfigError
-            If the shape of the source is not the grid's.
+            If the source is not an array of real numbers of the grid's shape.
         """
-        if np.shape(source) != self.grid.shape:
-            raise ConfigError(f"source of shape {np.shape(source)}: the grid has shape {self.grid.shape}")
-        f = np.asarray(source, dtype=float)[1:-1, 1:-1]
+        f = _real_array("source", source, self.grid)[1:-1, 1:-1]
         u, norm = np.zeros(self.grid.shape), math.sqrt(dot(f, f))
         if norm == 0:
             return u, 0.0
@@ -151,6 +149,21 @@ class FivePoint:
         # Black nodes have no residual, so that the red ones' is to be compared with |f|, not with |rhs|.
         red, _ = conjugate_gradient(network.schur, rhs, precondition, tolerance, MAX_ITERATIONS, norm)
         return network.complete(red, source)
+
+
+def _real_array(name: str, values: object, grid: CartesianGrid) -> np.ndarray:
+    """Return values at the nodes in double precision: sums of single ones would limit the residual."""
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} of type {type(values).__name__}: give an array of shape {grid.shape}"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise ConfigError(f"{name} of dtype {array.dtype}: give real numbers at the nodes of the grid")
+    if array.shape != grid.shape:
+        raise ConfigError(f"{name} of shape {array.shape}: the grid has shape {grid.shape}, give that")
+    return array.astype(np.float64, copy=False)
 
 
 def _pair_sums(face: np.ndarray) -> np.ndarray:

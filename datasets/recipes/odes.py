@@ -78,7 +78,8 @@ class OdeRecipe(Recipe):
 
     def refined(self) -> Self:
         """Return the recipe with half the step."""
-        return replace(self, step=self.step / 2)
+        # Steps are never longer than the time between two states.
+        return replace(self, step=min(self.step, self.final_time / (self.frames - 1)) / 2)
 
     def compare(self, trajectory: Trajectory, fine: Trajectory) -> dict[str, float]:
         """Compare point by point up to the horizon, by the mean square of the states beyond."""

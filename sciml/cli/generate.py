@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, ConvergenceError
 
 from .parsing import parse, take_name
 
@@ -68,7 +68,7 @@ def _executor(options: GenerateOptions) -> Iterator[Executor | None]:
 
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Generate a dataset by a named recipe, whose parameters are flags."""
-    from sciml.datasets import generate, recipe_registry
+    from sciml.datasets import generate, open_dataset, recipe_registry
     from sciml.datasets.publication import summary
 
     name = take_name(arguments, "recipe", recipe_registry, "sciml generate RECIPE [options]", EXAMPLE)
@@ -104,5 +104,13 @@ def run(arguments: list[str], plugins: list[str]) -> None:
             plugins=plugins,
             progress=not options.quiet,
         )
-    files = sorted(path.glob("data/*/*.hdf5")) if options.split else [path]
-    print(f"{summary(path)}; look at it with: sciml inspect {files[-1]}")
+    print(f"{summary(path)}; look at it with: sciml inspect {path}")
+    failed: set[str] = set()
+    for file in sorted(path.glob("data/*/*.hdf5")) if options.split else [path]:
+        with open_dataset(file) as data:
+            failed |= set(data.record.failures() if data.record else ())
+    if failed:
+        raise ConvergenceError(
+            f"{path} is complete, but {', '.join(sorted(failed))} exceeds what the recipe states: it is less "
+            "accurate at these settings; take a smaller step or a finer grid (refine)"
+        )

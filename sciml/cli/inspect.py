@@ -58,7 +58,7 @@ def _inspect(path: Path, options: InspectArguments) -> list[str]:
     from sciml.datasets import FieldsDataset, OdeDataset, open_dataset
 
     with open_dataset(path) as data:
-        print(f"{data.path.name}: {data.name}, {data.n_trajectories} trajectories, kind {data.kind}")
+        print(f"{data.path}: {data.name}, {data.n_trajectories} trajectories, kind {data.kind}")
         if isinstance(data, FieldsDataset):
             _print_fields(data)
         elif isinstance(data, OdeDataset):

@@ -34,6 +34,8 @@ _BLOCK = 1 << 17
 _MOST_STEPS = 2.0**30
 # Steps between checks of the state, which cost about as much as a tenth of a step.
 _CHECK = 16
+# Steps of different length whose weights are kept; a step's take as much memory as six states.
+_KEPT = 4
 
 
 class SpectralSolver:
@@ -124,9 +126,14 @@ class SpectralSolver:
             self.nodes = tuple(scipy.fft.next_fast_len(parts * m + 1, real=True) for m in self.basis.modes)
         shape = (equation.components, *grid.shape)
         if source is not None and not callable(source) and tuple(getattr(source, "shape", ())) != shape:
+            # A list or a number has no shape, and a ragged list not even for NumPy.
+            found = (
+                f"shape {tuple(source.shape)}"
+                if hasattr(source, "shape")
+                else f"type {type(source).__name__}"
+            )
             raise ConfigError(
-                f"source of shape {np.shape(source)}: give a function, or an array of shape {shape}, "
-                "components and nodes"
+                f"source of {found}: give a function, or an array of shape {shape}, components and nodes"
             )
 
     def frames(
@@ -288,7 +295,7 @@ class _Run:
         self.transforms = Transforms(basis, solver.nodes, u0)
         self.term = solver.equation.nonlinear(self.transforms)
         shape = (solver.equation.components, *basis.mode_shape)
-        symbol = np.array(np.broadcast_to(solver.equation.symbol(basis.wavenumbers), shape))
+        symbol = np.broadcast_to(solver.equation.symbol(basis.wavenumbers), shape)
         self.linear = self.transforms.factor(symbol)
         self.methods: dict[str, ETDRK4] = {}
         self.forcing: dict[float, Array] = {}
@@ -316,8 +323,8 @@ class _Run:
         # Steps of intervals that differ by rounding share their coefficients.
         key = f"{dt:.12e}"
         if key not in self.methods:
-            # Irregular intervals: a step's weights take as much memory as six states.
-            if len(self.methods) == 4:
+            # Irregular intervals would pile them up.
+            if len(self.methods) == _KEPT:
                 del self.methods[next(iter(self.methods))]
             self.methods[key] = ETDRK4(self.linear, dt)
         return self.methods[key].step(t, modes, self._rate)

@@ -12,6 +12,12 @@ __all__ = ["Transforms"]
 Array = Any  # NumPy array, torch tensor, ...
 
 
+def _own(values: Any) -> Any:
+    """Copy a read-only NumPy array, such as a broadcast one: torch warns of sharing its memory."""
+    readonly = isinstance(values, np.ndarray) and not values.flags.writeable
+    return values.copy() if readonly else values
+
+
 class Transforms:
     """Transforms between the modes of a basis and the grid on which products are taken.
 
@@ -40,11 +46,11 @@ class Transforms:
 
     def array(self, values: Any) -> Array:
         """Return values as an array like the states."""
-        return self._xp.asarray(values, dtype=self.real_dtype, device=self._device)
+        return self._xp.asarray(_own(values), dtype=self.real_dtype, device=self._device)
 
     def factor(self, values: np.ndarray) -> Array:
         """Return values as an array like modes: a complex one, even where they are real, multiplies fastest."""
-        return self._xp.asarray(values, dtype=self.complex_dtype, device=self._device)
+        return self._xp.asarray(_own(values), dtype=self.complex_dtype, device=self._device)
 
     def to_grid(self, modes: Array, factor: Array | None = None) -> Array:
         """Return values on the product grid, shape (..., *mode_shape) to (..., *nodes).

@@ -37,7 +37,7 @@ from sciml.datasets import (
 from sciml.datasets.journal import Journal
 from sciml.datasets.recipe import OdeLayout
 from sciml.datasets.recipes import Darcy, PoissonStar
-from sciml.datasets.shards import ShardTask, compute_shard
+from sciml.datasets.shards import Shard, ShardTask, compute_shard
 from sciml.errors import (
     ConfigError,
     ConvergenceError,
@@ -376,8 +376,6 @@ def test_damaged_shard_is_made_again(tmp_path: Path) -> None:
     generate_and_stop(recipe, 8, path)
     shard = next((tmp_path / "d.h5.parts").glob("shard-*.h5"))
     shard.write_bytes(shard.read_bytes()[:3000])
-    with pytest.raises(DatasetFormatError, match="run the same command again"):
-        generate(recipe, 8, path, shard_size=2)
     generate(recipe, 8, path, shard_size=2)
     assert datasets(path) == datasets(generate(recipe, 8, tmp_path / "e.h5"))
 
@@ -405,26 +403,53 @@ def test_foreign_folders_and_a_second_process_are_refused(tmp_path: Path) -> Non
     assert not (tmp_path / ".f.h5.lock").exists()
 
 
-def test_a_shard_of_another_dataset_is_not_taken_over(tmp_path: Path) -> None:
-    recipe = Darcy(resolution=17)
-    generate_and_stop(recipe, 8, tmp_path / "f.h5")
-    generate_and_stop(recipe, 8, tmp_path / "g.h5", seed=1)
-    shard = sorted((tmp_path / "f.h5.parts").glob("shard-*"))[0]
-    shutil.copy(tmp_path / "g.h5.parts" / shard.name, shard)
+@pytest.mark.parametrize("other", ["seed", "parameter", "length", "dataset"])
+def test_a_shard_of_another_dataset_is_made_again(tmp_path: Path, other: str) -> None:
+    recipe, path, name = Darcy(resolution=17), tmp_path / "f.h5", "shard-00000000.h5"
+    expected = datasets(generate(recipe, 8, tmp_path / "expected.h5"))
+    generate_and_stop(recipe, 8, path)
+    shard, foreign = tmp_path / "f.h5.parts" / name, tmp_path / name
+    if other == "dataset":
+        generate(recipe, 2, foreign)  # the right trajectories, but not what a task wrote
+    else:
+        stop = 3 if other == "length" else 2
+        cousin = Darcy(resolution=17, low=2.0) if other == "parameter" else recipe
+        seed = int(other == "seed")
+        compute_shard(ShardTask(pickle.dumps(cousin), (), seed, "cpu", 0, stop, str(foreign)))
+    shutil.copy(foreign, shard)
     with pytest.raises(DatasetFormatError, match="trajectories of another dataset; it is removed"):
-        generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
-    generate(recipe, 8, tmp_path / "f.h5", shard_size=2)
-    with open_dataset(tmp_path / "f.h5") as data:
-        assert (data.seeds == trajectory_seeds(0, 0, 8)).all()
+        Shard(0, 2, foreign).record({**recipe.config(), "seed": 0})
+    assert not foreign.exists()
+    generate(recipe, 8, path, shard_size=2)
+    assert datasets(path) == expected
 
 
 @pytest.mark.parametrize("name", ["n", "seed", "workers", "shard_size"])
-@pytest.mark.parametrize("value", [1.5, True])
-def test_counts_are_integers(tmp_path: Path, name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [1.5, True, "2"])
+def test_counts_are_integers(tmp_path: Path, name: str, value: object) -> None:
     arguments = {"n": 2, name: value}
-    with pytest.raises(ConfigError, match=f"{name}={value}: it must be an integer"):
-        generate(Darcy(resolution=17), path=tmp_path / "f.h5", **arguments)
+    with pytest.raises(ConfigError, match=f"{name}={value!r}: it must be an integer"):
+        generate(Darcy(resolution=17), path=tmp_path / "f.h5", **arguments)  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    recipe, long = Darcy(resolution=9), "x" * 240
+    (tmp_path / "file").touch()
+    for path, error, message in (
+        (f"{tmp_path}/a\0b", ConfigError, "null character"),
+        ("/", ConfigError, "is a folder"),
+        # Its temporary files would have names too long only when all is computed.
+        (tmp_path / long, ConfigError, "longer than 200 bytes"),
+        (tmp_path / (long * 2) / "d.h5", StorageError, "File name too long"),
+        (tmp_path / "file" / "d.h5", StorageError, "choose another path"),
+    ):
+        with pytest.raises(error, match=message):
+            generate(recipe, 2, path)
+    with pytest.raises(ConfigError, match=r"plugins=\['nowhere\.py'\]: no such file"):
+        generate(recipe, 2, tmp_path / "d.h5", plugins=["nowhere.py"])
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+    assert generate(recipe, 2, tmp_path / long[:200], split=(0.5, 0.5, 0)).is_dir()
 
 
 def test_thread_limits_are_restored(tmp_path: Path) -> None:
@@ -467,9 +492,11 @@ class Faulty(Recipe):
         return FieldsLayout("faulty", CartesianGrid.uniform(4), (FieldSpec("u", ""),), scalars=("s",))
 
     def sample(self, seed: int) -> Trajectory:
-        value = {"nan": np.nan, "overflow": 1e39}.get(self.broken, 0.0)
-        scalars = {"s": np.inf if self.broken == "scalar" else 0.0}
+        value = {"nan": np.nan, "overflow": 1e39, "complex": 1j}.get(self.broken, 0.0)
+        scalars = {"s": {"scalar": np.inf, "complex scalar": 0j}.get(self.broken, 0.0)}
         checks = {} if self.broken == "unchecked" else {"residual": self.residual}
+        if self.broken == "nan check":
+            checks = {"residual": np.nan}
         return Trajectory({"u": np.full((5, 5), value)}, scalars, checks)
 
     def sample_batch(self, seeds: Sequence[int]) -> list[Trajectory]:  # type: ignore[override]
@@ -487,6 +514,11 @@ def test_bad_trajectories_are_never_stored(tmp_path: Path) -> None:
     for residual in (2.0, 1.0 + 1e-12):
         with pytest.raises(ConvergenceError, match=f"seed {seed}: check 'residual' is .* above its limit"):
             generate(Faulty(residual=residual), 2, tmp_path / f"check{residual}.h5")
+    with pytest.raises(ConvergenceError, match=f"seed {seed}: check 'residual' is nan"):
+        generate(Faulty(broken="nan check"), 2, tmp_path / "nan-check.h5")
+    for broken, name in (("complex", "u"), ("complex scalar", "s")):
+        with pytest.raises(DatasetFormatError, match=f"'{name}' of the trajectory with seed .* is complex"):
+            generate(Faulty(broken=broken), 2, tmp_path / f"{broken}.h5")
     with pytest.raises(DatasetFormatError, match=r"has checks \[\], the recipe declares"):
         generate(Faulty(broken="unchecked"), 2, tmp_path / "unchecked.h5")
     with pytest.raises(DatasetFormatError, match="returned 1 trajectories for 2 seeds"):

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -63,6 +63,7 @@ class Dying(Executor):
     [
         (BrokenExecutor("the pool is no more"), True),
         (BrokenExecutor("the pool is no more"), False),
+        (RuntimeError("cannot schedule new futures after shutdown"), True),
         (CancelledError("lost by the scheduler"), False),
         (ConnectionError("peer reset"), False),
     ],
@@ -76,6 +77,37 @@ def test_an_executor_that_dies_loses_nothing(
     assert len(list((tmp_path / "d.h5.parts").glob("shard-*.h5"))) == 2
     generate(RECIPE, 12, path, shard_size=3)
     assert same(path, serial)
+
+
+@pytest.mark.parametrize("at_submission", [True, False])
+def test_an_executor_that_fails_at_once_is_not_in_the_way(tmp_path: Path, at_submission: bool) -> None:
+    path = tmp_path / "d.h5"
+    with pytest.raises(SciMLError, match="the executor failed"):
+        generate(RECIPE, 12, path, shard_size=3, executor=Dying(RuntimeError("gone"), 0, at_submission))
+    assert not list(tmp_path.iterdir())
+    with ThreadPoolExecutor(1) as executor:
+        executor.shutdown()
+        with pytest.raises(SciMLError, match=r"the executor failed .*after shutdown"):
+            generate(RECIPE, 12, path, shard_size=3, executor=executor)
+    generate(RECIPE, 12, path, shard_size=4)
+
+
+def test_tasks_in_hand_are_waited_for() -> None:
+    """Whoever catches the error may clean up."""
+    begun, finished = threading.Event(), threading.Event()
+
+    def compute(task: int) -> None:
+        if task == 0:
+            begun.wait()
+            raise ValueError("wrong")
+        begun.set()
+        time.sleep(0.2)
+        finished.set()
+
+    with ThreadPoolExecutor(2) as executor:
+        with pytest.raises(ValueError, match="wrong"):
+            list(pools.run(compute, [0, 1], executor))
+        assert finished.is_set()
 
 
 def test_errors_of_a_task_are_its_own() -> None:

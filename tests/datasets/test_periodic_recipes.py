@@ -176,6 +176,12 @@ def test_refined_halves_spacing_and_step(recipe: PeriodicRecipe) -> None:
     assert replace(fine, refine=recipe.refine, step=recipe.step) == recipe
 
 
+@pytest.mark.parametrize("recipe", [BurgersRecipe(step=1e9), Lorenz(step=1.0)], ids=names)
+def test_a_step_longer_than_a_frame_is_halved_all_the_same(recipe: BurgersRecipe | Lorenz) -> None:
+    fine = recipe.refined()
+    assert fine.step == recipe.final_time / (recipe.frames - 1) / 2
+
+
 def mean_squares(recipe: PeriodicRecipe, count: int) -> np.ndarray:
     axes = recipe.grid().axes
     return np.array([np.mean(recipe.initial(seed, axes) ** 2) for seed in range(count)])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sciml.datasets import FieldsDataset, generate, open_dataset, publication, shards
+from sciml.datasets import FieldsDataset, engine, generate, open_dataset, publication, shards
 from sciml.datasets.publication import REPLACED, split_counts, summary, verify_manifest
 from sciml.datasets.recipes import Darcy
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
@@ -250,10 +250,28 @@ def test_killed_between_the_old_folder_and_the_new_one(
     assert sorted(tmp_path.iterdir()) == [folder]
 
 
+def test_killed_after_the_exchange_of_folders(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old folder still lies among the shards: the same command replaces all of it."""
+
+    def kill(parts: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_discard", kill)
+        with pytest.raises(KeyboardInterrupt):
+            generate(RECIPE, 4, folder, split=SPLIT, overwrite=True)
+    assert (tmp_path / "darcy.parts" / REPLACED).exists()
+    generate(RECIPE, 4, folder, split=SPLIT, overwrite=True)
+    assert sorted(tmp_path.iterdir()) == [folder]
+    assert verify_manifest(folder) == []
+
+
 def test_command_line(sciml, tmp_path: Path) -> None:
     options = ["--resolution", 9, "-n", 8, "--split", 0.5, 0.25, 0.25, "--workers", 1]
     run = sciml("generate", "darcy", *options, "-o", "mine")
     assert run.returncode == 0, run.stderr
     assert "mine holds 4 train, 2 valid, 2 test trajectories" in run.stdout
-    assert run.stdout.strip().endswith("sciml inspect mine/data/valid/mine.hdf5")
+    assert run.stdout.strip().endswith("sciml inspect mine")
     assert verify_manifest(tmp_path / "mine") == []

@@ -167,6 +167,19 @@ def test_measures_are_judged_by_the_recipe_and_must_be_there(orbits: Path, tmp_p
     assert {"stored: solved again", "stored: self_convergence"} <= set(missing)
 
 
+def test_nothing_is_not_verified(orbits: Path) -> None:
+    for arguments in ({"samples": 0}, {"samples": -1}, {"seed": -1}):
+        with pytest.raises(ConfigError, match="at least 1 sample"):
+            verify(orbits, **arguments)
+
+
+def test_generate_says_when_a_dataset_is_less_accurate_than_stated(sciml, tmp_path: Path) -> None:
+    run = sciml("generate", "lorenz", "-n", 1, "--step", 0.02, "--workers", 1, "-o", "l.h5")
+    assert run.returncode == 1
+    assert "l.h5 is complete, but self_convergence exceeds" in run.stderr
+    assert (tmp_path / "l.h5").exists()
+
+
 def test_foreign_seeds_and_shapes_are_found(orbits: Path, tmp_path: Path) -> None:
     assert "seeds" in failed(alter(orbits, forged(set_entry("provenance/seed", (1,), 5)), tmp_path))
 
