@@ -58,7 +58,7 @@ class Shard:
             If it was removed.
         """
         with open_shard(self.path) as data:
-            record, journalled = data.record, "provenance/journal" in data.file
+            record = data.record
         recipe = {name: config[name] for name in ("recipe", "parameters")}
         seeds = np.array(
             [
@@ -68,7 +68,6 @@ class Shard:
         )
         if (
             record is None
-            or not journalled
             or record.config != recipe
             or record.seeds.shape != (len(self),)
             or not (seeds == record.seeds).any(axis=0).all()

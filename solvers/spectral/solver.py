@@ -231,7 +231,9 @@ class SpectralSolver:
         (5, 2, 1, 16)
         """
         every = self.frames(u0, times, resolution=resolution, monitor=monitor, on_blowup=on_blowup)
-        return array_namespace(u0).stack([u for _, u in every], axis=-self.grid.dim - 2)
+        # First of all, so that u0 is checked before its library is asked for.
+        frames = [u for _, u in every]
+        return array_namespace(u0).stack(frames, axis=-self.grid.dim - 2)
 
     def _validated(
         self, u0: Array, times: Any, resolution: int | Sequence[int] | None, on_blowup: str

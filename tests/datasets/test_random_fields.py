@@ -147,5 +147,13 @@ def test_bad_arguments() -> None:
         GaussianRandomField(2.0, 3.0, "dirichlet")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="tau=0"):
         GaussianRandomField(2.0, 0.0)
+    for sigma in (0.0, -1.0, np.nan, np.inf, "1", True):
+        with pytest.raises(ConfigError, match=f"sigma={sigma!r}: it must be positive and finite, or None"):
+            GaussianRandomField(2.0, 3.0, sigma=sigma)  # type: ignore[arg-type]
+    for modes in (8.0, "8", True, None):
+        with pytest.raises(ConfigError, match=f"modes={modes!r}: give an integer"):
+            GaussianRandomField(2.0, 3.0, modes=modes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="modes=1"):
+        GaussianRandomField(2.0, 3.0, modes=1)
     with pytest.raises(ConfigError, match="axes: 1 given"):
         GaussianRandomField(2.0, 3.0).sample(0, (np.zeros(3),))

@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from sciml.datasets import Recipe, trajectory_seeds
+from sciml.datasets import GaussianRandomField, Recipe, trajectory_seeds
 from sciml.datasets.recipes import Darcy, PoissonStar
 from sciml.errors import ConfigError
+from sciml.solvers.five_point import FivePoint
 
 SMALL: dict[str, Recipe] = {"darcy": Darcy(resolution=33), "poisson-star": PoissonStar(resolution=49)}
 
@@ -40,6 +41,30 @@ def test_darcy_coefficient_is_the_same_medium_at_every_resolution() -> None:
     assert set(np.unique(fine.fields["a"])) == {3.0, 12.0}
     refined = Darcy(resolution=43, refine=2).sample(9)
     assert refined.fields["u"] == pytest.approx(fine.fields["u"][::2, ::2], abs=1e-12)
+
+
+def test_darcy_is_high_where_the_field_is_not_negative() -> None:
+    recipe, x = Darcy(resolution=43), np.linspace(0, 1, 43)
+    field = GaussianRandomField(2.0, 3.0, "neumann", 2, 128).sample(9, (x, x))
+    a = recipe.sample(9).fields["a"]
+    assert (a[field >= 0] == 12).all()
+    assert (a[field < 0] == 3).all()
+
+
+@pytest.mark.parametrize("where", [(20, 20), (0, 20)])
+def test_darcy_notices_a_wrong_solution(where: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside and on the boundary, whatever the solver says of itself."""
+    right = FivePoint.solve
+
+    def wrong(self: FivePoint, source: np.ndarray, tolerance: float = 1e-11) -> tuple[np.ndarray, float]:
+        u, _ = right(self, source, tolerance)
+        u[where] += 1e-5
+        return u, 0.0
+
+    recipe = Darcy(resolution=43)
+    assert 0 < recipe.sample(9).checks["relative_residual"] <= recipe.check_limits["relative_residual"]
+    monkeypatch.setattr(FivePoint, "solve", wrong)
+    assert recipe.sample(9).checks["relative_residual"] > 10 * recipe.check_limits["relative_residual"]
 
 
 def test_darcy_in_a_uniform_medium() -> None:

@@ -217,3 +217,20 @@ def test_bad_input() -> None:
         FivePoint(np.ones((3, 3)), grid)
     with pytest.raises(ConfigError, match="bounded 2D grid"):
         FivePoint(np.ones((8, 8)), CartesianGrid.uniform(8, periodic=True))
+    with pytest.raises(ConfigError, match="dtype complex128"):
+        FivePoint(np.ones(grid.shape) + 1j, grid)
+    with pytest.raises(ConfigError, match="coefficient of type list: give an array"):
+        FivePoint([[1.0], [1.0, 2.0]], grid)  # type: ignore[arg-type]
+    scheme = FivePoint(np.ones(grid.shape), grid)
+    for source, shape in ((1.0, r"\(\)"), (np.ones((3, 3)), r"\(3, 3\)"), ([1.0, 2.0], r"\(2,\)")):
+        with pytest.raises(ConfigError, match=f"source of shape {shape}: the grid has shape"):
+            scheme.solve(source)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, int])
+def test_coefficients_are_taken_in_double_precision(dtype: type) -> None:
+    a, grid = two_phases(40, 3.0)
+    ones = np.ones(grid.shape)
+    u, residual = FivePoint(a.astype(dtype), grid).solve(ones.astype(dtype))
+    assert residual < 1e-11
+    assert (u == FivePoint(a, grid).solve(ones)[0]).all()

@@ -28,6 +28,8 @@ from sciml.solvers.spectral import (
     SpectralSolver,
     Transforms,
 )
+from sciml.solvers.spectral import solver as spectral_solver
+from sciml.solvers.spectral.solver import _Run
 
 TAU = 2 * np.pi
 
@@ -590,6 +592,8 @@ LINE, SQUARE = box(16), box(16, 16)
             lambda: SpectralSolver(Burgers(0.1), LINE, step=0.1, source=np.zeros(16)),
             r"source of shape \(16,\)",
         ),
+        (lambda: SpectralSolver(Burgers(0.1), LINE, step=0.1, source=1.0), "source of type float"),
+        (lambda: SpectralSolver(Burgers(0.1), LINE, step=0.1, source=[[0.0] * 16]), "source of type list"),
         (lambda: FourierBasis(LINE, (8,)), r"modes=\(8,\)"),
         (lambda: FourierBasis(LINE, (2, 2)), r"modes=\(2, 2\)"),
         (lambda: FourierBasis(LINE).to_modes(np.zeros(8)), "need more nodes"),
@@ -619,7 +623,11 @@ def test_bad_settings(make: Callable[[], object], message: str) -> None:
         ({"times": [0.0, 0.0]}, "times="),
         ({"times": [0.0, math.inf]}, "times="),
         ({"times": []}, "times="),
+        ({"u0": [[0.0] * 16]}, "u0 of type list"),
         ({"resolution": 0}, "resolution=0"),
+        ({"resolution": 2.5}, "resolution=2.5"),
+        ({"resolution": "x"}, "resolution=x"),
+        ({"resolution": True}, "resolution=True"),
         ({"resolution": (8, 8)}, r"resolution=\(8, 8\)"),
         ({"on_blowup": "ignore"}, "on_blowup='ignore'"),
     ],
@@ -634,3 +642,24 @@ def test_sources_of_the_wrong_shape() -> None:
     solver = SpectralSolver(Burgers(0.1), LINE, step=0.5, source=lambda t, x: x[:5])
     with pytest.raises(ConfigError, match=r"source returns shape \(5,\)"):
         solver.run(np.zeros((1, 16)), [0.0, 1.0])
+
+
+def test_weights_of_few_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[_Run] = []
+
+    def remembered(*args: Any) -> _Run:
+        runs.append(_Run(*args))
+        return runs[-1]
+
+    monkeypatch.setattr(spectral_solver, "_Run", remembered)
+    SpectralSolver(Burgers(0.1), LINE, step=1.0).run(smooth(LINE), np.arange(9.0) ** 2 / 64)
+    assert len(runs) == 1
+    assert 1 < len(runs[0].methods) <= 4
+
+
+def test_torch_takes_read_only_numpy_arrays() -> None:
+    """Of which it warns, and warnings are errors here."""
+    source = np.broadcast_to(np.array([0.5]), (1, 16))
+    solver = SpectralSolver(Burgers(0.1), LINE, step=0.1, source=source)
+    ours, theirs = (solver.run(u0, [0.0, 0.3]) for u0 in (smooth(LINE), torch.from_numpy(smooth(LINE))))
+    assert theirs.numpy() == pytest.approx(ours, abs=1e-13)
