@@ -231,7 +231,7 @@ def _fault(recipe: Recipe, seed: int, trajectory: Trajectory) -> str:
         )
     dtype = stored_dtype(recipe.layout())
     for name, values in {**trajectory.fields, **trajectory.scalars}.items():
-        if np.iscomplexobj(values):
+        if np.iscomplexobj(np.asarray(values)):
             raise DatasetFormatError(
                 f"{name!r} of the trajectory with seed {seed} is complex: store its real and imaginary parts"
             )
