@@ -58,7 +58,7 @@ COMMAND = [
     "--resolution",
     "65",
     "-n",
-    "240",
+    "600",
     "--shard-size",
     "6",
 ]
@@ -95,7 +95,7 @@ def children(pid: int) -> list[int]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("engine") / "darcy.h5"
-    return datasets(generate(RECIPE, 240, path, shard_size=6))
+    return datasets(generate(RECIPE, 600, path, shard_size=6))
 
 
 UNSTABLE = """

@@ -134,7 +134,7 @@ def test_processes_that_always_die_are_given_up() -> None:
 
 
 def test_dask(tmp_path: Path, serial: Path) -> None:
-    """Two processes; then the cluster is gone, and the work goes on elsewhere."""
+    """Two processes."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -143,6 +143,14 @@ def test_dask(tmp_path: Path, serial: Path) -> None:
             generate(RECIPE, 12, tmp_path / "d.h5", shard_size=3, executor=executor)
         assert same(tmp_path / "d.h5", serial)
 
+
+@pytest.mark.slow  # a cluster that closes while tasks are submitted can leave them pending for ever
+def test_dask_that_closes(tmp_path: Path) -> None:
+    """The cluster is gone, and the work goes on elsewhere."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
         path, parts = tmp_path / "e.h5", tmp_path / "e.h5.parts"
 
         def close_after_the_first_shard() -> None:
