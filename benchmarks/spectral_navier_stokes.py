@@ -94,7 +94,8 @@ def main() -> None:
         rows,
         f"Errors against ETDRK4 with steps of 1/128 and the same modes, at t = 20, mean of {MEMBERS} trajectories. "
         f"That of Euler's scheme is scaled from 2e-3 (measured order {order:.2f} from 4e-3), its time from {steps} "
-        "steps; it transforms velocities and gradients in one batch.",
+        "steps; it transforms velocities and gradients in one batch, with SciPy. Ours runs with the extra `fast`, "
+        "which halves its time.",
     )
 
 

@@ -15,7 +15,7 @@ from ._version import __version__
 
 __all__ = ["collect", "first_difference", "git_commit", "jsonable", "package_versions", "processor"]
 
-PACKAGES = ("numpy", "scipy", "h5py", "torch")
+PACKAGES = ("numpy", "scipy", "h5py", "torch", "numba")
 
 
 def package_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_numpy_array
 
 from sciml.errors import ConfigError
 
@@ -72,6 +72,18 @@ def phi_functions(z: np.ndarray, count: int) -> np.ndarray:
         for k in range(last):
             above[k + 1] = (above[k] - 1 / math.factorial(k)) / far
     return np.where(small, below, above)
+
+
+def _compiled_step(linear: Array, y: Array) -> Callable | None:
+    """Return a compiled step where there is one for these arrays, which sizes of one member decide."""
+    suits = is_numpy_array(y) and np.iscomplexobj(y) and y.dtype == linear.dtype and linear.size >= 16
+    if not suits or y.shape[y.ndim - linear.ndim :] != linear.shape:
+        return None
+    try:
+        from .compiled.exponential import etdrk4_step
+    except ImportError:
+        return None
+    return etdrk4_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +160,9 @@ class ETDRK4:
         >>> bool(abs(ETDRK4(np.zeros(1), 1e-3).step(0.0, np.ones(1), lambda t, y: y + 0)[0] - np.exp(1e-3)) < 1e-15)
         True
         """
+        compiled = _compiled_step(self.linear, y)
+        if compiled is not None:
+            return compiled(self._weights, self.dt, t, y, nonlinear)
         full, half, q, alpha, beta, gamma = self._weights
         middle_time = t + self.dt / 2
         first = nonlinear(t, y)

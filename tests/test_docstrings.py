@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ def test_examples(
     monkeypatch.chdir(tmp_path)
     attempted = 0
     for name in modules:
+        if name.startswith("sciml.solvers.compiled.") and importlib.util.find_spec("numba") is None:
+            continue
         result = doctest.testmod(
             importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
         )

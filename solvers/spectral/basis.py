@@ -39,6 +39,21 @@ def _library(values: Array) -> tuple[Any, Any]:
     return _LIBRARIES[kind]
 
 
+def _compiled(modes: tuple[int, ...], nodes: tuple[int, ...], like: Array) -> Any:
+    """Return a compiled transform for NumPy arrays where there is a faster one, else None."""
+    # Lines of a batch fill its lanes, so that a long one by itself is faster with SciPy. No other choice
+    # than by size: the bits of a solution must not depend on how many are computed together.
+    if not is_numpy_array(like) or math.prod(nodes) < 64 or (len(nodes) == 1 and nodes[0] > 1024):
+        return None
+    try:
+        from ..compiled.fourier import CompiledTransform
+    except ImportError:
+        return None
+    if not CompiledTransform.suits(modes, nodes):
+        return None
+    return CompiledTransform(modes, nodes, np.result_type(like, np.complex64))
+
+
 class FourierBasis:
     """The functions exp(i k . (x - a)) with |q_d| <= m_d on a periodic box.
 
@@ -80,6 +95,7 @@ class FourierBasis:
                 f"modes={self.modes} on {grid.shape} nodes: choose from 1 to {largest} per axis"
             )
         self._tables: dict[tuple, Array] = {}
+        self._transforms: dict[tuple, Any] = {}
 
     @property
     def dim(self) -> int:
@@ -127,6 +143,9 @@ class FourierBasis:
         nodes = tuple(values.shape[-self.dim :])
         if values.ndim < self.dim or any(n < 2 * m + 1 for n, m in zip(nodes, self.modes, strict=True)):
             raise ConfigError(f"values of shape {tuple(values.shape)}: modes={self.modes} need more nodes")
+        compiled = self._compiled(nodes, values)
+        if compiled is not None:
+            return compiled.to_modes(values)
         xp, transform = _library(values)
         result = transform.rfft(values, axis=-1, norm="forward")[..., : self.modes[-1] + 1]
         for d in range(self.dim - 2, -1, -1):
@@ -166,13 +185,21 @@ class FourierBasis:
         """
         wanted = self.grid.shape if nodes is None else tuple(nodes)
         strides = tuple(-(-(2 * m + 1) // n) for m, n in zip(self.modes, wanted, strict=True))
+        fine = tuple(n * stride for n, stride in zip(wanted, strides, strict=True))
+        compiled = self._compiled(fine, modes)
+        values = compiled.to_grid(modes, factor) if compiled else self._evaluated(modes, fine, factor)
+        if max(strides) > 1:
+            values = values[(..., *(slice(None, None, stride) for stride in strides))]
+        return values
+
+    def _evaluated(self, modes: Array, nodes: tuple[int, ...], factor: Array | None) -> Array:
         xp, transform = _library(modes)
         keyword = {"overwrite_x": True} if transform is scipy.fft else {}
         values = modes
         for d, m in enumerate(self.modes[:-1]):
             axis, rest = d - self.dim, (slice(None),) * (self.dim - 1 - d)
             shape = list(values.shape if factor is None else np.broadcast_shapes(values.shape, factor.shape))
-            shape[axis] = wanted[d] * strides[d]
+            shape[axis] = nodes[d]
             padded = xp.zeros(tuple(shape), dtype=values.dtype, device=device(values))
             for rows in ((..., slice(m + 1), *rest), (..., slice(-m, None), *rest)):
                 if factor is None:
@@ -182,10 +209,31 @@ class FourierBasis:
             values, factor = transform.ifft(padded, axis=axis, norm="forward", **keyword), None
         if factor is not None:
             values = values * factor
-        values = transform.irfft(values, n=wanted[-1] * strides[-1], axis=-1, norm="forward")
-        if max(strides) > 1:
-            values = values[(..., *(slice(None, None, stride) for stride in strides))]
-        return values
+        return transform.irfft(values, n=nodes[-1], axis=-1, norm="forward")
+
+    def squared(self, modes: Array, nodes: Sequence[int], weight: Array) -> Array:
+        """Return weight times the modes of the square of the series, taken on a grid, in one dimension.
+
+        Parameters
+        ----------
+        modes : array, shape (..., m + 1)
+        nodes : sequence of int
+            One number; where it is below 3 m + 1, products alias.
+        weight : array, shape (m + 1,)
+            Like modes.
+
+        Examples
+        --------
+        >>> basis = FourierBasis(CartesianGrid((0.0,), (1.0,), (8,), (True,)))
+        >>> basis.squared(np.array([1.0, 0.5, 0, 0]) + 0j, (12,), np.ones(4) + 0j).real.round(12).tolist()
+        [1.5, 1.0, 0.25, 0.0]
+        """
+        compiled = self._compiled(tuple(nodes), modes)
+        if compiled is not None:
+            return compiled.squared(modes, weight)
+        values = self.to_grid(modes, nodes)
+        values *= values
+        return self.to_modes(values) * weight
 
     def derivative(self, modes: Array, order: Sequence[int]) -> Array:
         """Return the modes of a derivative, `order` times along each axis.
@@ -261,6 +309,13 @@ class FourierBasis:
         if axes:
             mirrored = xp.roll(xp.flip(plane, axis=axes), (1,) * len(axes), axis=axes)
         modes[..., 0] = 0.5 * (plane + xp.conj(mirrored))
+
+    def _compiled(self, nodes: tuple[int, ...], like: Array) -> Any:
+        """Return the compiled transform for arrays like this one, or None; made once."""
+        key = nodes, type(like), like.dtype
+        if key not in self._transforms:
+            self._transforms[key] = _compiled(self.modes, nodes, like)
+        return self._transforms[key]
 
     def _table(self, name: tuple, make: Callable[[], Any], like: Array) -> Array:
         """Return an array in the library, precision and on the device of modes, kept for the next call."""

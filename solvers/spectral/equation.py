@@ -103,10 +103,4 @@ def half_square(transforms: Transforms, factor: float) -> Term:
     -0.25
     """
     weight = transforms.factor(-0.5j * factor * np.asarray(transforms.basis.wavenumbers[0]))
-
-    def term(modes: Array) -> Array:
-        u = transforms.to_grid(modes)
-        u *= u
-        return transforms.to_modes(u) * weight
-
-    return term
+    return lambda modes: transforms.squared(modes, weight)

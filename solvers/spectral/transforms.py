@@ -62,3 +62,7 @@ class Transforms:
     def to_modes(self, values: Array) -> Array:
         """Return the truncated modes of values on the product grid, shape (..., *nodes) to (..., *mode_shape)."""
         return self.basis.to_modes(values)
+
+    def squared(self, modes: Array, weight: Array) -> Array:
+        """Return weight times the modes of the square, in one dimension, shapes (..., m + 1) and (m + 1,)."""
+        return self.basis.squared(modes, self.nodes, weight)
