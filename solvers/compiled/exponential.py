@@ -6,16 +6,13 @@ States have shape (B, S), weights S >= 8, all complex and of one precision.
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
-from .lanes import WIDTH, load, packed, store
+from .lanes import WIDTH, compiled, load, packed, store
 
 __all__ = ["etdrk4_step"]
 
-_compiled = njit(cache=True, nogil=True)
 
-
-@_compiled
+@compiled
 def _stage(q, n, half, y):
     """Return q n + half y."""
     count, size = y.shape
@@ -30,7 +27,7 @@ def _stage(q, n, half, y):
     return result
 
 
-@_compiled
+@compiled
 def _last_stage(q, first, second, half, a):
     """Return q (2 second - first) + half a."""
     count, size = a.shape
@@ -45,7 +42,7 @@ def _last_stage(q, first, second, half, a):
     return result
 
 
-@_compiled
+@compiled
 def _step(full, y, alpha, first, beta, middle, second, gamma, last):
     """Return full y + alpha first + beta (middle + second) + gamma last."""
     count, size = y.shape

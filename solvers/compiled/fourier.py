@@ -11,10 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .lanes import (
     WIDTH,
+    compiled,
     conjugated,
     gather,
     load,
@@ -30,13 +30,11 @@ from .lanes import (
 
 __all__ = ["CompiledTransform"]
 
-# Other sums than fused ones: the same bits on all processors.
-_compiled = njit(cache=True, nogil=True)
 _COS_72, _COS_144 = (math.sqrt(5) - 1) / 4, -(math.sqrt(5) + 1) / 4
 _SIN_72, _SIN_144, _SIN_60 = math.sin(math.pi / 2.5), math.sin(math.pi / 5), math.sqrt(0.75)
 
 
-@_compiled
+@compiled
 def _pass2(buffer, n, m, twiddles, first):
     for start in range(0, n, 2 * m):
         t = first
@@ -47,7 +45,7 @@ def _pass2(buffer, n, m, twiddles, first):
             t += 1
 
 
-@_compiled
+@compiled
 def _pass3(buffer, n, m, twiddles, first):
     for start in range(0, n, 3 * m):
         t = first
@@ -62,7 +60,7 @@ def _pass3(buffer, n, m, twiddles, first):
             t += 2
 
 
-@_compiled
+@compiled
 def _pass4(buffer, n, m, twiddles, first):
     for start in range(0, n, 4 * m):
         t = first
@@ -77,7 +75,7 @@ def _pass4(buffer, n, m, twiddles, first):
             t += 3
 
 
-@_compiled
+@compiled
 def _pass5(buffer, n, m, twiddles, first):
     for start in range(0, n, 5 * m):
         t = first
@@ -96,7 +94,7 @@ def _pass5(buffer, n, m, twiddles, first):
             t += 4
 
 
-@_compiled
+@compiled
 def _transform(buffer, n, radices, twiddles):
     """Replace n rows, digit-reversed, by their sums with exp(+2 pi i j k / n)."""
     m, first = 1, 0
@@ -113,7 +111,7 @@ def _transform(buffer, n, radices, twiddles):
         m *= radix
 
 
-@_compiled
+@compiled
 def _columns_to_grid(modes, factor, grid, m, n, place, radices, twiddles):
     """From (A, 2 m + 1, T) modes to (A, n, T) values; with factors (C, 2 m + 1, T), from (A / C, ...)."""
     count, _, width = grid.shape
@@ -139,7 +137,7 @@ def _columns_to_grid(modes, factor, grid, m, n, place, radices, twiddles):
                 store(grid, (a * n + j) * width + column, read(buffer, j))
 
 
-@_compiled
+@compiled
 def _columns_to_modes(grid, modes, m, n, place, radices, twiddles):
     """From (A, n, T) values to n times the (A, 2 m + 1, T) modes."""
     count, rows, width = modes.shape
@@ -156,7 +154,7 @@ def _columns_to_modes(grid, modes, m, n, place, radices, twiddles):
                 store(modes, (a * rows + row) * width + column, swapped(read(buffer, q)))
 
 
-@_compiled
+@compiled
 def _enter(modes, spectrum, line, last, columns, half, buffer, turns, place):
     """Put the modes of eight real lines into the buffer, those of their even points + i odd points."""
     for k in range(columns):
@@ -168,7 +166,7 @@ def _enter(modes, spectrum, line, last, columns, half, buffer, turns, place):
         write(buffer, place[k], (a + b) + turns[k] * (a - b))
 
 
-@_compiled
+@compiled
 def _mode(buffer, k, half, turns):
     """Return 2 n times the modes of real lines from the buffer, where their pairs were transformed, swapped."""
     a = swapped(read(buffer, k))
@@ -176,7 +174,7 @@ def _mode(buffer, k, half, turns):
     return (a + b) + turns[k].conjugate() * (a - b)
 
 
-@_compiled
+@compiled
 def _rows_to_grid(modes, grid, turns, place, radices, twiddles):
     """From (R, m + 1) modes to (R, n / 2) pairs of real values."""
     lines, columns = modes.shape
@@ -192,7 +190,7 @@ def _rows_to_grid(modes, grid, turns, place, radices, twiddles):
             scatter(grid, line * half + j, half, last, read(buffer, j))
 
 
-@_compiled
+@compiled
 def _rows_to_modes(grid, modes, scale, turns, place, radices, twiddles):
     """From (R, n / 2) pairs of real values to 2 scale n times the (R, m + 1) modes."""
     lines, half = grid.shape
@@ -208,7 +206,7 @@ def _rows_to_modes(grid, modes, scale, turns, place, radices, twiddles):
             scatter(modes, line * columns + k, columns, last, scale * _mode(buffer, k, half, turns))
 
 
-@_compiled
+@compiled
 def _squared(modes, result, weight, scale, turns, place, radices, twiddles):
     """From (R, m + 1) modes to 2 scale n weight times those of the square."""
     lines, columns = modes.shape

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import config, njit, types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
 __all__ = [
     "WIDTH",
+    "compiled",
     "conjugated",
     "gather",
     "load",
@@ -43,6 +44,15 @@ WIDTH = 8
 _EVEN, _ODD = range(0, 2 * WIDTH, 2), range(1, 2 * WIDTH, 2)
 _PAIRED = [part for lane in range(WIDTH) for part in (lane, WIDTH + lane)]
 _INT = ir.IntType(32)
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function for the types it is called with, once and for all where a cache can be kept."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # No folder to write it to, neither the package's nor the user's.
+        return njit(nogil=True)(function)
 
 
 def packed(values: np.ndarray, dtype: Any) -> np.ndarray:

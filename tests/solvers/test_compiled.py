@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sciml.solvers.exponential import ETDRK4
 from sciml.solvers.spectral import Burgers, FourierBasis, KuramotoSivashinsky, NavierStokes, SpectralSolver
 
 pytest.importorskip("numba")
-from sciml.solvers.compiled import fourier
+from sciml.solvers.compiled import fourier, lanes
 from sciml.solvers.compiled.fourier import CompiledTransform
 
 # Every radix, alone and together, first and last axis; the smallest number of columns.
@@ -175,6 +176,17 @@ def test_solutions_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     for ours, plain in zip(with_numba, solutions(), strict=True):
         assert not np.array_equal(ours, plain)
         assert np.abs(ours - plain).max() < 1e-12 * np.abs(plain).max()
+
+
+def test_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def njit(**options: bool) -> Callable[[Callable], Callable]:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'square': no locator available for file 'x.py'")
+        return compiler(**options)
+
+    compiler = lanes.njit
+    monkeypatch.setattr(lanes, "njit", njit)
+    assert lanes.compiled(lambda x: x * x)(3) == 9
 
 
 def digest_elsewhere(**environment: str) -> str:
