@@ -18,6 +18,8 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from sciml.errors import ConfigError
 
+from .compiled import kernels
+
 __all__ = ["ETDRK4", "phi_functions"]
 
 Array = Any  # NumPy array, torch tensor, ...
@@ -79,11 +81,8 @@ def _compiled_step(linear: Array, y: Array) -> Callable | None:
     suits = is_numpy_array(y) and np.iscomplexobj(y) and y.dtype == linear.dtype and linear.size >= 16
     if not suits or y.shape[y.ndim - linear.ndim :] != linear.shape:
         return None
-    try:
-        from .compiled.exponential import etdrk4_step
-    except ImportError:
-        return None
-    return etdrk4_step
+    module = kernels("exponential")
+    return None if module is None else module.etdrk4_step
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,25 @@
-"""Kernels compiled by numba (extra `fast`), for NumPy arrays; importing one fails where numba is missing.
+"""Kernels compiled by numba (extra `fast`), for NumPy arrays; `kernels` gives them.
 
 They are chosen by the sizes of a problem alone and treat every member of a batch in the same way, so that
 results depend neither on the size of the batch nor on the processor.
 """
+
+import functools
+import importlib
+from types import ModuleType
+
+__all__ = ["kernels"]
+
+
+@functools.cache
+def kernels(name: str) -> ModuleType | None:
+    """Import one of the modules, "fourier" or "exponential"; None without numba, which is found out once.
+
+    Examples
+    --------
+    >>> module = kernels("fourier")
+    """
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ImportError:
+        return None

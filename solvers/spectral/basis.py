@@ -20,6 +20,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from sciml.errors import ConfigError
 
+from ..compiled import kernels
 from ..grid import CartesianGrid
 
 __all__ = ["FourierBasis"]
@@ -45,13 +46,10 @@ def _compiled(modes: tuple[int, ...], nodes: tuple[int, ...], like: Array) -> An
     # than by size: the bits of a solution must not depend on how many are computed together.
     if not is_numpy_array(like) or math.prod(nodes) < 64 or (len(nodes) == 1 and nodes[0] > 1024):
         return None
-    try:
-        from ..compiled.fourier import CompiledTransform
-    except ImportError:
+    fourier = kernels("fourier")
+    if fourier is None or not fourier.CompiledTransform.suits(modes, nodes):
         return None
-    if not CompiledTransform.suits(modes, nodes):
-        return None
-    return CompiledTransform(modes, nodes, np.result_type(like, np.complex64))
+    return fourier.CompiledTransform(modes, nodes, np.result_type(like, np.complex64))
 
 
 class FourierBasis:

@@ -1,6 +1,8 @@
 """What a solver needs to know of u_t = L u + N(u) on a periodic box, with L diagonal in Fourier space."""
 
 import math
+import reprlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +13,7 @@ from sciml.errors import ConfigError
 
 from .transforms import Transforms
 
-__all__ = ["SpectralEquation", "Term", "check", "half_square", "square_norm"]
+__all__ = ["SpectralEquation", "Term", "check", "half_square", "is_finite_number", "square_norm"]
 
 Array = Any  # NumPy array, torch tensor, ...
 Term = Callable[[Array], Array]
@@ -72,22 +74,43 @@ def square_norm(wavenumbers: tuple[np.ndarray, ...]) -> np.ndarray:
     return np.asarray(sum(k**2 for k in wavenumbers))
 
 
+def is_finite_number(value: Any, least: float = -math.inf) -> bool:
+    """Return whether a value is a finite real number, not below ``least`` and no boolean.
+
+    Examples
+    --------
+    >>> [is_finite_number(value) for value in (1, 0.5, True, "1", math.nan)]
+    [True, True, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    # A float32 cannot be compared with the largest float64, nor can a large integer become one.
+    number = value.item() if isinstance(value, np.generic) else value
+    return max(least, -sys.float_info.max) <= number <= sys.float_info.max
+
+
 def check(equation: object, minima: dict[str, float]) -> None:
-    """Raise a ConfigError unless the named parameters are finite and not below, and dim is 1, 2 or 3.
+    """Raise a ConfigError unless the named parameters are finite numbers, not below, and dim is 1, 2 or 3.
 
     Examples
     --------
     >>> from sciml.solvers.spectral import Burgers
     >>> check(Burgers(0.01), {"viscosity": 0})
     """
-    for name, least in minima.items():
-        value = getattr(equation, name)
-        if not (math.isfinite(value) and value >= least):
+    name = type(equation).__name__
+    for parameter, least in minima.items():
+        value = getattr(equation, parameter)
+        if not is_finite_number(value, least):
             bound = f" of at least {least}" if math.isfinite(least) else ""
-            raise ConfigError(f"{name}={value} of {type(equation).__name__}: give a finite number{bound}")
+            raise ConfigError(f"{parameter}={_short(value)} of {name}: give a finite number{bound}")
     dim = getattr(equation, "dim", 1)
-    if dim not in (1, 2, 3):
-        raise ConfigError(f"dim={dim} of {type(equation).__name__}: choose 1, 2 or 3")
+    if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim not in (1, 2, 3):
+        raise ConfigError(f"dim={_short(dim)} of {name}: choose 1, 2 or 3")
+
+
+def _short(value: object) -> str:
+    """Of one line, also for an array."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def half_square(transforms: Transforms, factor: float) -> Term:

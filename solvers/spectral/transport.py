@@ -1,6 +1,7 @@
 """Equations of transport: advection, Burgers, Korteweg-de Vries, Kuramoto-Sivashinsky, Navier-Stokes."""
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from array_api_compat import array_namespace
 
 from sciml.errors import ConfigError
 
-from .equation import SpectralEquation, Term, check, half_square, square_norm
+from .equation import SpectralEquation, Term, check, half_square, is_finite_number, square_norm
 from .transforms import Transforms
 
 __all__ = [
@@ -51,10 +52,17 @@ class AdvectionDiffusion(SpectralEquation):
     diffusivity: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "velocity", tuple(float(c) for c in self.velocity))
+        try:
+            numbers = list(self.velocity)
+        except TypeError:
+            numbers = []
+        if not 1 <= len(numbers) <= 3 or not all(map(is_finite_number, numbers)):
+            shown = " ".join(reprlib.repr(self.velocity).split())
+            raise ConfigError(
+                f"velocity={shown} of AdvectionDiffusion: give one to three finite numbers, as (1.0, 0.0)"
+            )
+        object.__setattr__(self, "velocity", tuple(float(c) for c in numbers))
         check(self, {"diffusivity": 0})
-        if not np.isfinite(self.velocity).all():
-            raise ConfigError(f"velocity={self.velocity}: give finite numbers")
 
     @property
     def dim(self) -> int:

@@ -14,7 +14,7 @@ from sciml.solvers.exponential import ETDRK4
 from sciml.solvers.spectral import Burgers, FourierBasis, KuramotoSivashinsky, NavierStokes, SpectralSolver
 
 pytest.importorskip("numba")
-from sciml.solvers.compiled import fourier, lanes
+from sciml.solvers.compiled import fourier, kernels, lanes
 from sciml.solvers.compiled.fourier import CompiledTransform
 
 # Every radix, alone and together, first and last axis; the smallest number of columns.
@@ -166,16 +166,20 @@ def solutions() -> list[np.ndarray]:
     return result
 
 
-def test_solutions_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solutions_without_numba(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     with_numba = solutions()
     for name in ("fourier", "exponential", "lanes"):
         monkeypatch.delitem(sys.modules, f"sciml.solvers.compiled.{name}")
     monkeypatch.setitem(sys.modules, "numba", None)
+    kernels.cache_clear()
+    request.addfinalizer(kernels.cache_clear)
     grid = CartesianGrid((0.0,), (1.0,), (80,), (True,))
     assert FourierBasis(grid)._compiled((80,), np.zeros(1)) is None
     for ours, plain in zip(with_numba, solutions(), strict=True):
         assert not np.array_equal(ours, plain)
         assert np.abs(ours - plain).max() < 1e-12 * np.abs(plain).max()
+    # Not asked again at every step, as a failing import takes longer than a step.
+    assert kernels.cache_info().misses == 2
 
 
 def test_without_a_place_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,10 @@ LINE, SQUARE = box(16), box(16, 16)
         (lambda: Burgers(0.1, dim=4), "dim=4 of Burgers"),
         (lambda: KortewegDeVries(math.nan), "nonlinearity=nan"),
         (lambda: AdvectionDiffusion((math.inf,), 0.1), "velocity="),
-        (lambda: AdvectionDiffusion((), 0.1), "dim=0"),
+        (lambda: AdvectionDiffusion((), 0.1), r"velocity=\(\) of AdvectionDiffusion: give one to three"),
+        (lambda: AdvectionDiffusion((1.0,) * 4, 0.1), r"velocity=\(1.0.* give one to three"),
+        (lambda: AdvectionDiffusion(1.0, 0.1), "velocity=1.0 of AdvectionDiffusion"),  # type: ignore[arg-type]
+        (lambda: AdvectionDiffusion((1.0, True), 0.1), "velocity="),
         (lambda: NavierStokes(0.1, drag=-1.0), "drag=-1.0"),
         (lambda: GrayScott(0.1, 0.1, -0.1, 0.1), "feed=-0.1"),
     ],
@@ -222,6 +226,35 @@ LINE, SQUARE = box(16), box(16, 16)
 def test_bad_settings(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+EVERY = [
+    AdvectionDiffusion((1.0,), 0.1),
+    AllenCahn(0.1),
+    Burgers(0.1),
+    GrayScott(0.1, 0.1, 0.1, 0.1),
+    KortewegDeVries(),
+    KuramotoSivashinsky(),
+    NavierStokes(0.1),
+    ReactionDiffusion(0.1, 1.0),
+]
+PARAMETERS = [(equation, field.name) for equation in EVERY for field in fields(equation)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("equation", "parameter"), PARAMETERS, ids=[f"{type(e).__name__}-{p}" for e, p in PARAMETERS]
+)
+def test_every_parameter_refuses_what_is_no_number(equation: Any, parameter: str) -> None:
+    for value in ("a", None, True, math.nan, math.inf, -math.inf, 10**400, 1j, [[1]], {}, np.ones((9, 9))):
+        with pytest.raises(ConfigError, match=rf"\b{parameter}=") as caught:
+            replace(equation, **{parameter: value})
+        assert "\n" not in str(caught.value)
+    for value in () if parameter == "velocity" else (np.float32(2), np.int64(2), 2):
+        if parameter != "dim" or isinstance(value, np.integer | int):
+            replace(equation, **{parameter: value})
+    for value in (0, 2.0, 4, -1) if parameter == "dim" else ():
+        with pytest.raises(ConfigError, match=f"dim={value}"):
+            replace(equation, dim=value)
 
 
 @pytest.mark.parametrize(
