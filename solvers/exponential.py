@@ -78,8 +78,8 @@ def phi_functions(z: np.ndarray, count: int) -> np.ndarray:
 
 def _compiled_step(linear: Array, y: Array) -> Callable | None:
     """Return a compiled step where there is one for these arrays, which sizes of one member decide."""
-    suits = is_numpy_array(y) and np.iscomplexobj(y) and y.dtype == linear.dtype and linear.size >= 16
-    if not suits or y.shape[y.ndim - linear.ndim :] != linear.shape:
+    suits = is_numpy_array(y) and y.dtype.char in "FD" and y.dtype.isnative and y.dtype == linear.dtype
+    if not suits or linear.size < 32 or y.shape[y.ndim - linear.ndim :] != linear.shape:
         return None
     module = kernels("exponential")
     return None if module is None else module.etdrk4_step
@@ -151,34 +151,48 @@ class ETDRK4:
         y : array
             State at t; kept.
         nonlinear : callable
-            N(t, y), a new array each time: it is overwritten. States in between are reused likewise, so
-            automatic differentiation cannot go through a step.
+            N(t, y), a new array of y's shape each time: it may be overwritten. States in between are reused
+            likewise, so automatic differentiation cannot go through a step.
+
+        Raises
+        ------
+        ConfigError
+            If N has another shape.
 
         Examples
         --------
         >>> bool(abs(ETDRK4(np.zeros(1), 1e-3).step(0.0, np.ones(1), lambda t, y: y + 0)[0] - np.exp(1e-3)) < 1e-15)
         True
         """
+
+        def rate(t: float, y: Array) -> Array:
+            change = nonlinear(t, y)
+            if tuple(change.shape) != tuple(y.shape):
+                raise ConfigError(
+                    f"nonlinear returns shape {tuple(change.shape)}: return that of the state, {tuple(y.shape)}"
+                )
+            return change
+
         compiled = _compiled_step(self.linear, y)
         if compiled is not None:
-            return compiled(self._weights, self.dt, t, y, nonlinear)
+            return compiled(self._weights, self.dt, t, y, rate)
         full, half, q, alpha, beta, gamma = self._weights
         middle_time = t + self.dt / 2
-        first = nonlinear(t, y)
+        first = rate(t, y)
         decayed = half * y
         a = q * first
         a += decayed
-        middle = nonlinear(middle_time, a)
+        middle = rate(middle_time, a)
         b = q * middle
         b += decayed
-        second = nonlinear(middle_time, b)
+        second = rate(middle_time, b)
         middle += second
         second += second
         second -= first
         second *= q
         a *= half
         a += second
-        last = nonlinear(t + self.dt, a)
+        last = rate(t + self.dt, a)
         last *= gamma
         middle *= beta
         last += middle

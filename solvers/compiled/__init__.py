@@ -20,6 +20,8 @@ def kernels(name: str) -> ModuleType | None:
     >>> module = kernels("fourier")
     """
     try:
-        return importlib.import_module(f"{__name__}.{name}")
+        numba = importlib.import_module("numba")
     except ImportError:
         return None
+    # With NUMBA_DISABLE_JIT there are no vectors.
+    return None if numba.config.DISABLE_JIT else importlib.import_module(f"{__name__}.{name}")

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from sciml.errors import ConfigError
+
 from .lanes import (
     WIDTH,
     compiled,
@@ -112,10 +114,10 @@ def _transform(buffer, n, radices, twiddles):
 
 
 @compiled
-def _columns_to_grid(modes, factor, grid, m, n, place, radices, twiddles):
-    """From (A, 2 m + 1, T) modes to (A, n, T) values; with factors (C, 2 m + 1, T), from (A / C, ...)."""
+def _columns_to_grid(modes, factor, parts, grid, m, n, place, radices, twiddles):
+    """From (A, 2 m + 1, T) modes to (A, n, T) values; with C > 0 parts of a factor, from (A / C, ...)."""
     count, _, width = grid.shape
-    rows, parts = 2 * m + 1, factor.size // (modes.shape[-2] * width)
+    rows = 2 * m + 1
     modes, factor, grid = modes.ravel(), factor.ravel(), grid.ravel()
     buffer = np.zeros(WIDTH * n, modes.dtype)
     zero = read(buffer, 0)
@@ -256,7 +258,7 @@ class CompiledTransform:
     """The transforms between modes of shape (..., *mode_shape) and values of shape (..., *nodes).
 
     Every line of numbers is transformed by itself, in the same way: members of a batch do not change
-    each other's bits.
+    each other's bits. Shapes of arguments are not checked.
 
     Parameters
     ----------
@@ -264,6 +266,11 @@ class CompiledTransform:
         m_d and n_d >= 2 m_d + 1, which must suit; see `suits`.
     dtype : dtype
         Of the modes, complex64 or complex128.
+
+    Raises
+    ------
+    ConfigError
+        If the sizes do not suit.
 
     Examples
     --------
@@ -273,6 +280,8 @@ class CompiledTransform:
     """
 
     def __init__(self, modes: tuple[int, ...], nodes: tuple[int, ...], dtype: Any) -> None:
+        if not self.suits(modes, nodes):
+            raise ConfigError(f"modes={modes} on {nodes} nodes: no sizes for compiled transforms")
         self.modes, self.nodes, self.dtype = modes, nodes, np.dtype(dtype)
         self.shape = (*(2 * m + 1 for m in modes[:-1]), modes[-1] + 1)
         self.real_dtype = self.dtype.type().real.dtype
@@ -290,6 +299,7 @@ class CompiledTransform:
         (True, False)
         """
         wide = len(modes) == 1 or modes[-1] + 1 >= WIDTH
+        wide = wide and all(n >= 2 * m + 1 for m, n in zip(modes, nodes, strict=True))
         return wide and nodes[-1] % 2 == 0 and all(_smooth(n) for n in nodes)
 
     def to_grid(self, modes: np.ndarray, factor: np.ndarray | None = None) -> np.ndarray:
@@ -303,7 +313,7 @@ class CompiledTransform:
         """
         dim, weights = len(self.nodes), np.empty(0, self.dtype)
         lead = modes.shape[:-dim]
-        if factor is not None and dim > 1 and lead[-1:] == (1,) and factor.ndim == dim + 1:
+        if factor is not None and dim > 1 and lead[-1:] == (1,) and factor.shape[1:] == self.shape:
             weights = packed(factor, self.dtype)
             lead = (*lead[:-1], weights.shape[0])
         elif factor is not None:
@@ -311,12 +321,13 @@ class CompiledTransform:
             lead = modes.shape[:-dim]
         values, count = packed(modes, self.dtype), math.prod(lead)
         for d, (m, n) in enumerate(zip(self.modes[:-1], self.nodes[:-1], strict=True)):
-            columns = values.reshape(-1, 2 * m + 1, math.prod(self.shape[d + 1 :]))
-            values = np.empty((count, n, columns.shape[-1]), self.dtype)
-            _columns_to_grid(columns, weights, values, m, n, *self.plans[d])
+            width, parts = math.prod(self.shape[d + 1 :]), weights.size // math.prod(self.shape)
+            columns = values.reshape(count // max(parts, 1), 2 * m + 1, width)
+            values = np.empty((count, n, width), self.dtype)
+            _columns_to_grid(columns, weights, parts, values, m, n, *self.plans[d])
             weights, count = weights[:0], count * n
         pairs = np.empty((count, self.nodes[-1] // 2), self.dtype)
-        _rows_to_grid(values.reshape(count, -1), pairs, self.turns, *self.plans[-1])
+        _rows_to_grid(values.reshape(count, self.shape[-1]), pairs, self.turns, *self.plans[-1])
         return pairs.view(self.real_dtype).reshape(*lead, *self.nodes)
 
     def to_modes(self, values: np.ndarray) -> np.ndarray:
@@ -331,7 +342,7 @@ class CompiledTransform:
         lead = values.shape[: -len(self.nodes)]
         real = packed(values, self.real_dtype)
         count = math.prod(lead) * math.prod(self.nodes[:-1])
-        pairs = real.reshape(count, -1).view(self.dtype)
+        pairs = real.reshape(count, self.nodes[-1]).view(self.dtype)
         modes = np.empty((count, self.shape[-1]), self.dtype)
         scale = 0.5 / math.prod(self.nodes)
         _rows_to_modes(pairs, modes, scale, self.turns, *self.plans[-1])
@@ -351,7 +362,7 @@ class CompiledTransform:
         >>> transform.squared(np.array([1.0, 0.5 + 0j]), np.ones(2)).real.tolist()
         [1.5, 1.0]
         """
-        lines = packed(modes, self.dtype).reshape(-1, self.shape[-1])
+        lines = packed(modes, self.dtype).reshape(math.prod(modes.shape[:-1]), self.shape[-1])
         result = np.empty_like(lines)
         scale = 0.5 / self.nodes[-1]
         _squared(lines, result, packed(weight, self.dtype), scale, self.turns, *self.plans[-1])

@@ -44,7 +44,9 @@ def _compiled(modes: tuple[int, ...], nodes: tuple[int, ...], like: Array) -> An
     """Return a compiled transform for NumPy arrays where there is a faster one, else None."""
     # Lines of a batch fill its lanes, so that a long one by itself is faster with SciPy. No other choice
     # than by size: the bits of a solution must not depend on how many are computed together.
-    if not is_numpy_array(like) or math.prod(nodes) < 64 or (len(nodes) == 1 and nodes[0] > 1024):
+    if not is_numpy_array(like) or like.dtype.char not in "fdFD" or not like.dtype.isnative:
+        return None
+    if math.prod(nodes) < 64 or (len(nodes) == 1 and nodes[0] > 1024):
         return None
     fourier = kernels("fourier")
     if fourier is None or not fourier.CompiledTransform.suits(modes, nodes):
@@ -142,7 +144,8 @@ class FourierBasis:
         if values.ndim < self.dim or any(n < 2 * m + 1 for n, m in zip(nodes, self.modes, strict=True)):
             raise ConfigError(f"values of shape {tuple(values.shape)}: modes={self.modes} need more nodes")
         compiled = self._compiled(nodes, values)
-        if compiled is not None:
+        # SciPy refuses complex values.
+        if compiled is not None and values.dtype.kind == "f":
             return compiled.to_modes(values)
         xp, transform = _library(values)
         result = transform.rfft(values, axis=-1, norm="forward")[..., : self.modes[-1] + 1]
@@ -175,12 +178,18 @@ class FourierBasis:
         -------
         array, shape (..., *nodes)
 
+        Raises
+        ------
+        ConfigError
+            If modes have another shape.
+
         Examples
         --------
         >>> basis = FourierBasis(CartesianGrid((0.0,), (1.0,), (8,), (True,)))
         >>> basis.to_grid(np.array([0.0, 0.0, 0.5, 0.0]) + 0j, (4,)).tolist()
         [1.0, -1.0, 1.0, -1.0]
         """
+        self._require(modes)
         wanted = self.grid.shape if nodes is None else tuple(nodes)
         strides = tuple(-(-(2 * m + 1) // n) for m, n in zip(self.modes, wanted, strict=True))
         fine = tuple(n * stride for n, stride in zip(wanted, strides, strict=True))
@@ -220,12 +229,22 @@ class FourierBasis:
         weight : array, shape (m + 1,)
             Like modes.
 
+        Raises
+        ------
+        ConfigError
+            If shapes differ from these.
+
         Examples
         --------
         >>> basis = FourierBasis(CartesianGrid((0.0,), (1.0,), (8,), (True,)))
         >>> basis.squared(np.array([1.0, 0.5, 0, 0]) + 0j, (12,), np.ones(4) + 0j).real.round(12).tolist()
         [1.5, 1.0, 0.25, 0.0]
         """
+        self._require(modes)
+        if tuple(weight.shape) != self.mode_shape or self.dim > 1:
+            raise ConfigError(
+                f"weight of shape {tuple(weight.shape)}: give {self.mode_shape}, in one dimension"
+            )
         compiled = self._compiled(tuple(nodes), modes)
         if compiled is not None:
             return compiled.squared(modes, weight)
@@ -307,6 +326,11 @@ class FourierBasis:
         if axes:
             mirrored = xp.roll(xp.flip(plane, axis=axes), (1,) * len(axes), axis=axes)
         modes[..., 0] = 0.5 * (plane + xp.conj(mirrored))
+
+    def _require(self, modes: Array) -> None:
+        if tuple(modes.shape[-self.dim :]) != self.mode_shape:
+            wanted = ", ".join(map(str, self.mode_shape))
+            raise ConfigError(f"modes of shape {tuple(modes.shape)}: give (..., {wanted})")
 
     def _compiled(self, nodes: tuple[int, ...], like: Array) -> Any:
         """Return the compiled transform for arrays like this one, or None; made once."""

@@ -43,9 +43,12 @@ class SpectralSolver:
 
     The state is the truncated Fourier series of `basis`, and the solution that of the Galerkin system:
     L is exact, and so are products, which are formed on M points along each axis, where no wavenumber
-    aliases to a retained one if M >= (degree + 1) m + 1. States in NumPy arrays take compiled kernels where
-    numba is installed (extra ``fast``) and the sizes have no factors but 2, 3 and 5: about twice as fast, the
-    same to rounding.
+    aliases to a retained one if M >= (degree + 1) m + 1.
+
+    States in NumPy arrays take compiled kernels where numba is installed (extra ``fast``): about twice as
+    fast, the same to rounding. M must have no factors but 2, 3 and 5 and be even along the last axis, with
+    64 points at least, 1024 at most in one dimension, and m >= 7 along the last axis in two or three. The
+    first run in an environment compiles for some seconds.
 
     Parameters
     ----------
@@ -64,7 +67,8 @@ class SpectralSolver:
         and M a fast length. "none": m = (n - 1) // 2 and M = n, with aliasing.
     source : array or callable, optional
         Added to the right-hand side: an array of shape (components, *nodes), constant in time, or a
-        function of (t, x, ...) that returns one, given t and arrays of coordinates of shape (*nodes).
+        function of (t, x, ...) that returns one (or a number, or for one component shape (*nodes)), given
+        t and arrays of coordinates of shape (*nodes).
     cfl : float
         For step="cfl". Explicit stages are stable up to about 1.3.
 
@@ -125,7 +129,10 @@ class SpectralSolver:
         self.nodes = grid.shape
         """Points of the product grid along each axis, M."""
         if dealias == "padded" and equation.degree > 1:
-            self.nodes = tuple(scipy.fft.next_fast_len(parts * m + 1, real=True) for m in self.basis.modes)
+            least = [parts * m + 1 for m in self.basis.modes]
+            # Even along the last axis: real lines of odd length are slow.
+            last = 2 * scipy.fft.next_fast_len(-(-least.pop() // 2), real=True)
+            self.nodes = (*(scipy.fft.next_fast_len(n, real=True) for n in least), last)
         shape = (equation.components, *grid.shape)
         if source is not None and not callable(source) and tuple(getattr(source, "shape", ())) != shape:
             # A list or a number has no shape, and a ragged list not even for NumPy.
@@ -347,13 +354,14 @@ class _Run:
             if len(self.forcing) == 6:
                 del self.forcing[next(iter(self.forcing))]
             values = self.transforms.array(self.solver.source(t, *self.coordinates))
-            shape = (self.solver.equation.components, *self.solver.grid.shape)
-            try:
-                values = array_namespace(values).broadcast_to(values, shape)
-            except (ValueError, RuntimeError) as error:
+            nodes = self.solver.grid.shape
+            shape = (self.solver.equation.components, *nodes)
+            # Values at the nodes alone could be meant for any of several components.
+            if tuple(values.shape) not in ((), shape, *([nodes] if shape[0] == 1 else [])):
                 raise ConfigError(
                     f"source returns shape {tuple(values.shape)}: return {shape}, components and nodes"
-                ) from error
+                )
+            values = array_namespace(values).broadcast_to(values, shape)
             self.forcing[t] = self.solver.basis.to_modes(values)
         return self.forcing[t]
 

@@ -1,5 +1,6 @@
 """Compiled kernels: the sums they stand for, bits that depend on nothing else, and life without them."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sciml.errors import ConfigError
 from sciml.solvers import CartesianGrid
 from sciml.solvers.exponential import ETDRK4
 from sciml.solvers.spectral import Burgers, FourierBasis, KuramotoSivashinsky, NavierStokes, SpectralSolver
@@ -122,6 +124,54 @@ def test_any_memory_layout() -> None:
     assert len(fourier._rows_to_modes.signatures) <= 2
 
 
+def test_factors_broadcast() -> None:
+    compiled, rng = CompiledTransform((9, 9), (30, 32), np.dtype(complex)), np.random.default_rng(7)
+    modes = compiled.to_modes(rng.standard_normal((2, 1, 30, 32)))
+    for shape in ((1, 19, 1), (3, 1, 1), (3, 1, 10), (19, 1), (3, 19, 10), (2, 1, 19, 10), ()):
+        factor = rng.standard_normal(shape) + 0j
+        assert compiled.to_grid(modes, factor) == pytest.approx(compiled.to_grid(modes * factor), abs=1e-13)
+
+
+def test_empty_batches() -> None:
+    for shape in ((80,), (30, 32)):
+        compiled = transform(shape, complex)
+        modes = compiled.to_modes(np.empty((0, 2, *shape)))
+        assert modes.shape == (0, 2, *compiled.shape)
+        assert compiled.to_grid(modes).shape == (0, 2, *shape)
+
+
+def test_kinds_of_numbers() -> None:
+    """Others than those that kernels are compiled for go the usual way."""
+    basis = FourierBasis(CartesianGrid((0.0,), (1.0,), (80,), (True,)))
+    values = np.random.default_rng(8).integers(-9, 9, 80)
+    modes = basis.to_modes(values.astype(float))
+    for kind in ("int16", "longdouble", ">f8"):
+        assert np.abs(basis.to_modes(values.astype(kind)) - modes).max() < 1e-15
+    assert np.abs(basis.to_grid(modes.astype("clongdouble")) - basis.to_grid(modes)).max() < 1e-14
+    with pytest.raises(TypeError):
+        basis.to_modes(values + 1j)
+
+
+def test_shapes_are_checked_first() -> None:
+    basis = FourierBasis(CartesianGrid((0.0,), (1.0,), (80,), (True,)))
+    for wrong in ((80,), (39,), (2, 41)):
+        with pytest.raises(ConfigError, match=r"modes of shape .* give \(\.\.\., 40\)"):
+            basis.to_grid(np.zeros(wrong, dtype=complex))
+        with pytest.raises(ConfigError, match="modes of shape"):
+            basis.squared(np.zeros(wrong, dtype=complex), (80,), np.ones(40, dtype=complex))
+    for wrong in ((1,), (39,), (1, 40)):
+        with pytest.raises(ConfigError, match="weight of shape"):
+            basis.squared(np.zeros((2, 40), dtype=complex), (80,), np.ones(wrong, dtype=complex))
+    with pytest.raises(ConfigError, match="no sizes for compiled transforms"):
+        CompiledTransform((10,), (28,), np.dtype(complex))
+
+
+def test_the_cache_belongs_to_the_operations() -> None:
+    """numba itself would go on with kernels from before a change of lanes.py."""
+    digest = hashlib.sha256(Path(lanes.__file__).read_bytes()).hexdigest()
+    assert fourier._rows_to_grid.py_func.__qualname__ == f"_rows_to_grid_{digest[:12]}"
+
+
 def test_sizes_that_suit() -> None:
     suits = CompiledTransform.suits
     assert suits((10,), (60,))
@@ -197,6 +247,7 @@ def digest_elsewhere(**environment: str) -> str:
     code = """
 import hashlib
 import numpy as np
+from sciml.errors import ConfigError
 from sciml.solvers import CartesianGrid
 from sciml.solvers.spectral import NavierStokes, SpectralSolver
 grid = CartesianGrid((0.0, 0.0), (1.0, 1.0), (30, 32), (True, True))

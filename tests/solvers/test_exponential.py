@@ -117,3 +117,13 @@ def test_bad_steps(dt: float) -> None:
 def test_bad_counts(count: int) -> None:
     with pytest.raises(ConfigError, match=f"count={count}"):
         phi_functions(0.0, count)
+
+
+@pytest.mark.parametrize("size", [8, 40])
+def test_a_rate_of_another_shape_is_refused(size: int) -> None:
+    """Kernels would read beyond it."""
+    for wrong in ((size,), (1, size), (10, size), (size, 5)):
+        with pytest.raises(ConfigError, match=r"nonlinear returns shape .* return that of the state"):
+            ETDRK4(np.zeros(size) + 0j, 0.1).step(
+                0.0, np.zeros((5, size)) + 0j, lambda t, y, shape=wrong: np.zeros(shape) + 0j
+            )

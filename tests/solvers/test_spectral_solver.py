@@ -287,6 +287,14 @@ def test_sources_of_the_wrong_shape() -> None:
     solver = SpectralSolver(Burgers(0.1), LINE, step=0.5, source=lambda t, x: x[:5])
     with pytest.raises(ConfigError, match=r"source returns shape \(5,\)"):
         solver.run(np.zeros((1, 16)), [0.0, 1.0])
+    two = SpectralSolver(GrayScott(1e-3, 1e-3, 0.03, 0.06, dim=1), LINE, step=0.5, source=lambda t, x: x)
+    with pytest.raises(ConfigError, match=r"source returns shape \(16,\): return \(2, 16\)"):
+        two.run(np.zeros((2, 16)), [0.0, 1.0])
+
+
+def test_a_source_may_be_a_number() -> None:
+    solver = SpectralSolver(Burgers(0.1), LINE, step=0.5, source=lambda t, x: 2.0)
+    assert solver.run(np.ones((1, 16)), [0.0, 1.0])[-1] == pytest.approx(3.0, abs=1e-13)
 
 
 def test_weights_of_few_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,3 +316,13 @@ def test_torch_takes_read_only_numpy_arrays() -> None:
     solver = SpectralSolver(Burgers(0.1), LINE, step=0.1, source=source)
     ours, theirs = (solver.run(u0, [0.0, 0.3]) for u0 in (smooth(LINE), torch.from_numpy(smooth(LINE))))
     assert theirs.numpy() == pytest.approx(ours, abs=1e-13)
+
+
+def test_padded_products_have_an_even_number_of_points() -> None:
+    """Along the last axis, where real lines are transformed; no wavenumber aliases."""
+    for n in (45, 64, 90):
+        grid = CartesianGrid((0.0, 0.0), (1.0, 1.0), (n, n), (True, True))
+        solver = SpectralSolver(AllenCahn(0.01, dim=2), grid, step=0.1, dealias="padded")
+        m = solver.basis.modes[0]
+        assert solver.nodes[1] % 2 == 0
+        assert 4 * m + 1 <= min(solver.nodes) <= max(solver.nodes) <= 1.2 * (4 * m + 1)
