@@ -9,6 +9,9 @@ Every metric states its reduction; they differ between communities and so do the
 - `pdebench` and `well`: the metrics of those two benchmarks, arrays (samples, time, *space, channels).
 - `pdebench_metrics`, `windowed_vrmse`, `correlation_time`, `geometric_mean_nrmse`: forecasts. They
   take the whole target, drop its given frames themselves and refuse a prediction that contains them.
+
+All of them take float32 or float64 arrays of one library on one device, and refuse anything else with
+a ConfigError; NaN and infinity in a prediction go through to the result.
 """
 
 from . import pdebench, well

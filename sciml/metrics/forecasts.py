@@ -5,15 +5,17 @@ the given frames itself.
 """
 
 import itertools
+import operator
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
 from sciml.errors import ConfigError
 
-from .relative import Array
-from .well import check_frames, vrmse
+from .arguments import FRAMES, Array, check_arrays, check_frames, checked_integer, shown
+from .well import vrmse
 
 __all__ = ["correlation_time", "forecast_target", "geometric_mean_nrmse", "windowed_vrmse"]
 
@@ -35,7 +37,8 @@ def forecast_target(prediction: Array, target: Array, n_given: int) -> Array:
     Raises
     ------
     ConfigError
-        If the prediction does not have T - n_given frames, or differs otherwise.
+        If the prediction does not have T - n_given frames or differs otherwise, if one of both is no
+        array of the other's library, or ``n_given`` is no integer from 1 to T - 1.
 
     Examples
     --------
@@ -47,9 +50,9 @@ def forecast_target(prediction: Array, target: Array, n_given: int) -> Array:
     sciml.errors.ConfigError: prediction has 5 frames, target 5 with n_given=2: give the 3 predicted
     frames; the given frames must not be included
     """
+    check_arrays(4, FRAMES, prediction=prediction, target=target)
     frames = target.shape[1]
-    if not 1 <= n_given < frames:
-        raise ConfigError(f"n_given={n_given}: at least 1 and fewer than the target's {frames} frames")
+    n_given = checked_integer("n_given", n_given, 1, frames - 1, f", as the target has {frames} frames")
     if prediction.shape[1] != frames - n_given:
         raise ConfigError(
             f"prediction has {prediction.shape[1]} frames, target {frames} with n_given={n_given}: give the "
@@ -96,14 +99,19 @@ def windowed_vrmse(
     """
     errors = vrmse(prediction, forecast_target(prediction, target, n_given))
     xp, frames = array_namespace(errors), errors.shape[1]
-    scores = {}
-    for start, stop in windows:
+    try:
+        pairs = [(operator.index(start), operator.index(stop)) for start, stop in windows]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        raise ConfigError(f"windows={shown(windows)}: give pairs of integers such as ((6, 12), (13, 30))")
+    for start, stop in pairs:
         if not 0 <= start < stop <= frames:
             raise ConfigError(
-                f"window {start}:{stop} of {frames} predicted frames: give windows 0 <= start < stop <= {frames}"
+                f"windows={shown(windows)}: {start}:{stop} is not 0 <= start < stop <= {frames}, the number of "
+                "predicted frames: leave it out or predict more"
             )
-        scores[f"{start}:{stop}"] = xp.mean(errors[:, start:stop], axis=(1, 2))
-    return scores
+    return {f"{start}:{stop}": xp.mean(errors[:, start:stop], axis=(1, 2)) for start, stop in pairs}
 
 
 def correlation_time(
@@ -146,12 +154,16 @@ def correlation_time(
     [1.5]
     """
     rest = forecast_target(prediction, target, n_given)
-    if len(times) != target.shape[1] or not all(a < b for a, b in itertools.pairwise(times)):
+    try:
+        clock = [float(t) for t in times]
+    except (TypeError, ValueError):
+        clock = []
+    if len(clock) != target.shape[1] or not all(0 < b - a < np.inf for a, b in itertools.pairwise(clock)):
         raise ConfigError(
-            f"times={times}: give the increasing times of the target's {target.shape[1]} frames"
+            f"times={shown(times)}: give the increasing times of the target's {target.shape[1]} frames"
         )
-    if not 0 < threshold < 1:
-        raise ConfigError(f"threshold={threshold}: give a number between 0 and 1")
+    if not isinstance(threshold, Real) or not 0 < threshold < 1:
+        raise ConfigError(f"threshold={threshold!r}: give a number between 0 and 1")
     xp = array_namespace(target)
     axes = tuple(range(2, target.ndim))
     p = prediction - xp.mean(prediction, axis=axes, keepdims=True)
@@ -162,7 +174,7 @@ def correlation_time(
     r = xp.where(xp.isfinite(r), r, xp.zeros_like(r))
     r = xp.concat([xp.ones_like(r[:, :1]), r], axis=1)
     elapsed = xp.asarray(
-        [float(t - times[n_given - 1]) for t in times[n_given - 1 :]], dtype=r.dtype, device=device(r)
+        [t - clock[n_given - 1] for t in clock[n_given - 1 :]], dtype=r.dtype, device=device(r)
     )
     after, before = r[:, 1:], r[:, :-1]
     crosses = (before >= threshold) & (after < threshold)
@@ -204,8 +216,7 @@ def geometric_mean_nrmse(prediction: Array, target: Array, n_given: int, steps: 
     0.2
     """
     rest = forecast_target(prediction, target, n_given)
-    if not 1 <= steps <= rest.shape[1]:
-        raise ConfigError(f"steps={steps} of {rest.shape[1]} predicted frames: give steps up to that")
+    steps = checked_integer("steps", steps, 1, rest.shape[1], ", the number of predicted frames")
     xp = array_namespace(target)
     axes = tuple(range(2, target.ndim))
     p, u = prediction[:, :steps], rest[:, :steps]

@@ -15,9 +15,8 @@ from array_api_compat import array_namespace, device
 
 from sciml.errors import ConfigError
 
+from .arguments import Array, check_frames, checked_numbers
 from .forecasts import forecast_target
-from .relative import Array
-from .well import check_frames
 
 __all__ = [
     "boundary_rmse",
@@ -151,8 +150,9 @@ def fourier_rmse(
     Returns
     -------
     dict of str to float
-        "low" (i = 0 to 3), "mid" (4 to 11) and "high" (12 to min n / 2 - 1); NaN for a band that the
-        grid does not resolve.
+        "low" (i = 0 to 3), "mid" (4 to 11) and "high" (12 to min n / 2 - 1). A band counts the shells
+        that the grid has, and is NaN where it has none of them, not 0: "high" for fewer than 26 nodes
+        along the shortest axis, "mid" for fewer than 10.
 
     Raises
     ------
@@ -170,13 +170,12 @@ def fourier_rmse(
     shape = tuple(target.shape[2:-1])
     if rule not in ("quadrant", "shell"):
         raise ConfigError(f"rule={rule!r}: use 'quadrant' (PDEBench's) or 'shell'")
-    if lengths is not None and len(lengths) != len(shape):
-        raise ConfigError(f"lengths={lengths}: give one for each of {len(shape)} axes")
+    box = (1.0,) if lengths is None else checked_numbers("lengths", lengths, len(shape))
     xp = array_namespace(target)
     f = xp.fft.fftn(prediction - target, axes=_space(target))
     energy = xp.mean(xp.real(f) ** 2 + xp.imag(f) ** 2, axis=0)
     energy = xp.reshape(energy, (target.shape[1], math.prod(shape), target.shape[-1]))
-    scale = math.prod(lengths or (1.0,)) / math.prod(shape)
+    scale = math.prod(box) / math.prod(shape)
     errors = []
     for shell in _shells(shape, rule):
         members = xp.take(energy, xp.asarray(shell, device=device(target)), axis=1)
@@ -208,7 +207,7 @@ def pdebench_metrics(
     -------
     dict of str to float
         "RMSE", "nRMSE", "max", "cRMSE", "bRMSE", "fRMSE low", "fRMSE mid", "fRMSE high"; the last
-        three by the quadrant rule.
+        three by the quadrant rule, NaN for bands that the grid does not resolve (`fourier_rmse`).
 
     Raises
     ------

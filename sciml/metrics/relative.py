@@ -1,15 +1,15 @@
 """Relative errors in the L2 and H1 norms: one ratio per sample, over all points and channels."""
 
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from sciml.errors import ConfigError
 
-__all__ = ["relative_h1", "relative_l2"]
+from .arguments import Array, check_arrays, checked_numbers, shown
 
-Array = Any  # NumPy array or torch tensor
+__all__ = ["relative_h1", "relative_l2"]
 
 
 def _square_norm(values: Array, weight: Array | None) -> Array:
@@ -18,10 +18,13 @@ def _square_norm(values: Array, weight: Array | None) -> Array:
     return xp.sum(squares, axis=tuple(range(1, values.ndim)))
 
 
-def _check(prediction: Array, target: Array, mask: Array | None) -> None:
+def _check(prediction: Array, target: Array, mask: Array | None, axes: int) -> None:
+    masks = {} if mask is None else {"mask": mask}
+    check_arrays(axes, "(samples, *space, channels)", prediction=prediction, target=target, **masks)
     if tuple(prediction.shape) != tuple(target.shape):
         raise ConfigError(
-            f"prediction of shape {tuple(prediction.shape)} against target of {tuple(target.shape)}"
+            f"prediction of shape {tuple(prediction.shape)} against target of {tuple(target.shape)}: "
+            "give both the same points and channels"
         )
     if mask is not None and tuple(mask.shape) not in (tuple(target.shape), (*target.shape[:-1], 1)):
         raise ConfigError(
@@ -41,21 +44,22 @@ def relative_l2(prediction: Array, target: Array, mask: Array | None = None) -> 
     Returns
     -------
     array, shape (samples,)
+        Infinite where the target is zero; NaN where the prediction is zero, too, or nothing is left in.
 
     Raises
     ------
     ConfigError
-        If the shapes differ.
+        If the shapes differ, or one is no array of the other's library.
 
     Examples
     --------
-    >>> import numpy as np
     >>> u = np.ones((1, 4, 1))
     >>> float(relative_l2(1.5 * u, u)[0])
     0.5
     """
-    _check(prediction, target, mask)
-    return (_square_norm(prediction - target, mask) / _square_norm(target, mask)) ** 0.5
+    _check(prediction, target, mask, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (_square_norm(prediction - target, mask) / _square_norm(target, mask)) ** 0.5
 
 
 def _derivative(values: Array, axis: int, spacing: float, periodic: bool) -> Array:
@@ -111,21 +115,37 @@ def relative_h1(
     Returns
     -------
     array, shape (samples,)
+        Infinite where the target is zero; NaN where the prediction is zero, too, or nothing is left in.
 
     Raises
     ------
     ConfigError
-        If the shapes differ or an axis has fewer than three nodes.
+        If the shapes differ, one is no array of the other's library, an axis has fewer than three nodes,
+        or there is not one positive ``spacing`` and one boolean ``periodic`` for each axis.
+
+    Examples
+    --------
+    >>> u = np.sin(2 * np.pi * np.arange(64) / 64)[None, :, None]
+    >>> round(float(relative_h1(1.5 * u, u, spacing=(1 / 64,), periodic=(True,))[0]), 6)
+    0.5
     """
-    _check(prediction, target, mask)
+    _check(prediction, target, mask, 3)
     if min(target.shape[1:-1]) < 3:
         raise ConfigError(
             f"target of shape {tuple(target.shape)}: differences need three nodes along each axis"
         )
+    count = target.ndim - 2
+    wraps = list(periodic) if isinstance(periodic, Sequence | np.ndarray) else []
+    if len(wraps) != count or not all(isinstance(wrap, bool | np.bool_) for wrap in wraps):
+        raise ConfigError(
+            f"periodic={shown(periodic)}: give True or False for each of the {count} axes of space"
+        )
+    steps = checked_numbers("spacing", spacing, count)
     error = prediction - target
     numerator, denominator = _square_norm(error, mask), _square_norm(target, mask)
-    for axis, (h, wrap) in enumerate(zip(spacing, periodic, strict=True), start=1):
+    for axis, (h, wrap) in enumerate(zip(steps, wraps, strict=True), start=1):
         inner = None if mask is None else _with_neighbours(mask, axis, wrap)
         numerator = numerator + _square_norm(_derivative(error, axis, h, wrap), inner)
         denominator = denominator + _square_norm(_derivative(target, axis, h, wrap), inner)
-    return (numerator / denominator) ** 0.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (numerator / denominator) ** 0.5

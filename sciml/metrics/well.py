@@ -16,7 +16,7 @@ from array_api_compat import array_namespace, device
 
 from sciml.errors import ConfigError
 
-from .relative import Array
+from .arguments import Array, check_frames, checked_integer
 
 __all__ = [
     "binned_spectral_mse",
@@ -35,26 +35,6 @@ __all__ = [
 EPSILON = 1e-7
 
 
-def check_frames(prediction: Array, target: Array) -> None:
-    """Refuse arrays that are not two of one shape (samples, time, *space, channels).
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ or are too short.
-    """
-    if tuple(prediction.shape) != tuple(target.shape):
-        raise ConfigError(
-            f"prediction of shape {tuple(prediction.shape)} against target of {tuple(target.shape)}: "
-            "give both the same frames, points and channels"
-        )
-    if target.ndim < 4:
-        raise ConfigError(
-            f"target of shape {tuple(target.shape)}: give (samples, time, *space, channels), "
-            "with a channel axis also for one channel"
-        )
-
-
 def _mean(values: Array) -> Array:
     xp = array_namespace(values)
     return xp.mean(values, axis=tuple(range(2, values.ndim - 1)))
@@ -62,6 +42,10 @@ def _mean(values: Array) -> Array:
 
 def _variance(values: Array) -> Array:
     """Unbiased, over space."""
+    if math.prod(values.shape[2:-1]) < 2:
+        raise ConfigError(
+            f"target of shape {tuple(values.shape)}: a variance needs at least 2 points in space"
+        )
     xp = array_namespace(values)
     return xp.var(values, axis=tuple(range(2, values.ndim - 1)), correction=1)
 
@@ -194,8 +178,7 @@ def binned_spectral_mse(prediction: Array, target: Array, bins: int = 3) -> tupl
     (True, [1.0, 1.0, 1.0])
     """
     check_frames(prediction, target)
-    if bins < 1:
-        raise ConfigError(f"bins={bins}: use at least 1")
+    bins = checked_integer("bins", bins, 1)
     xp = array_namespace(target)
     shape = tuple(target.shape[2:-1])
 

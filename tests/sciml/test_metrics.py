@@ -1,7 +1,9 @@
 """Metrics: closed forms, masks, NumPy and torch alike, the numbers of other packages."""
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sciml.errors import ConfigError
 from sciml.metrics import (
     correlation_time,
+    forecast_target,
     geometric_mean_nrmse,
     pdebench,
     pdebench_metrics,
@@ -228,7 +231,7 @@ def test_windowed_vrmse_averages_the_window() -> None:
     errors = np.sqrt(((p - u) ** 2).mean(axis=2) / (u.var(axis=2, ddof=1) + 1e-7))
     assert scores["6:12"] == pytest.approx(errors[:, 10:16].mean(axis=(1, 2)))
     assert scores["13:30"] == pytest.approx(errors[:, 17:34].mean(axis=(1, 2)))
-    with pytest.raises(ConfigError, match="window 13:30 of 20"):
+    with pytest.raises(ConfigError, match="13:30 is not 0 <= start < stop <= 20"):
         windowed_vrmse(p[:, 14:], u, 14)
 
 
@@ -254,5 +257,157 @@ def test_geometric_mean_is_over_time_of_the_mean_over_samples() -> None:
     factors = 1 + np.array([[0.1, 0.4, 9.0], [0.3, 0.4, 9.0]])
     p = factors[:, :, None, None] * u[:, 1:]
     assert geometric_mean_nrmse(p, u, 1, steps=2) == pytest.approx(math.sqrt(0.2 * 0.4))
-    with pytest.raises(ConfigError, match="steps=100 of 3"):
+    with pytest.raises(ConfigError, match="steps=100: give an integer from 1 to 3"):
         geometric_mean_nrmse(p, u, 1)
+
+
+# -- Hostile input ----------------------------------------------------------------------------------
+
+METRICS: dict[str, Callable[[Any, Any], object]] = {
+    "relative_l2": relative_l2,
+    "relative_h1": lambda p, u: relative_h1(p, u, (0.1,) * 2, (True, False)),
+    **{
+        f"pdebench.{name}": getattr(pdebench, name) for name in pdebench.__all__ if name != "pdebench_metrics"
+    },
+    **{f"well.{name}": getattr(well, name) for name in well.__all__},
+    "pdebench_metrics": lambda p, u: pdebench_metrics(p, u, 2),
+    "windowed_vrmse": lambda p, u: windowed_vrmse(p, u, 2, ((0, 1),)),
+    "correlation_time": lambda p, u: correlation_time(p, u, 2, range(5)),
+    "geometric_mean_nrmse": lambda p, u: geometric_mean_nrmse(p, u, 2, steps=1),
+    "forecast_target": lambda p, u: forecast_target(p, u, 2),
+}
+FORECASTS = (
+    "pdebench_metrics",
+    "windowed_vrmse",
+    "correlation_time",
+    "geometric_mean_nrmse",
+    "forecast_target",
+)
+HOSTILE: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
+    "list": (lambda u: u.tolist(), "of type list: give a NumPy array or a torch tensor"),
+    "None": (lambda u: None, "of type NoneType: give"),
+    "number": (lambda u: np.float64(1), r"of shape \(\): give \(samples, "),
+    "text": (lambda u: u.astype(str), "of dtype <U.*: convert it to float32 or float64"),
+    "integers": (lambda u: u.astype(np.uint8), "of dtype uint8: convert it to"),
+    "complex": (lambda u: u + 0j, "of dtype complex128: convert it to"),
+    "half": (lambda u: u.astype(np.float16), "of dtype float16: convert it to"),
+    "one axis": (lambda u: u.ravel(), "of shape .*: give "),
+    "no samples": (lambda u: u[:0], r"of shape \(0, .* each of at least 1"),
+    "other library": (torch.tensor, "give arrays of one library on one device"),
+    "other shape": (
+        lambda u: u[..., 1:, :],
+        "prediction of shape .* against target of .*: give both the same",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", HOSTILE)
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_refuses_what_is_no_pair_of_arrays(metric: str, fault: str) -> None:
+    p, u = pair(6, 2, 5, 6, 1) if metric == "relative_h1" else pair(6, 2, 5, 6, 7, 1)
+    given = slice(2, None) if metric in FORECASTS else slice(None)
+    p, (spoil, message) = p[:, given], HOSTILE[fault]
+    METRICS[metric](p, u)
+    for name, arrays in (("prediction", (spoil(p), u)), ("target", (p, spoil(u)))):
+        with pytest.raises(ConfigError, match=message) as caught:
+            METRICS[metric](*arrays)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+U = np.random.default_rng(7).normal(size=(2, 6, 8, 9, 1))
+P, FRAME = U[:, 2:], U[:, 0]
+WRONG = (0.0, -1.0, math.nan, math.inf, 10**400, "a", None, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *[
+            (lambda h=h: relative_h1(FRAME, FRAME, h, (True, True)), "spacing=.*: give a positive number for each")
+            for h in (0.1, 0.0, np.float64(0.1), (0.1,), "ab", None, *((0.1, h) for h in WRONG))
+        ],
+        *[
+            (lambda w=w: relative_h1(FRAME, FRAME, (0.1, 0.1), w), "periodic=.*: give True or False for each")
+            for w in (True, (True,), (1, 0), "ab", None)
+        ],
+        (lambda: relative_h1(FRAME[:, :2], FRAME[:, :2], (0.1, 0.1), (True, True)), "three nodes along each axis"),
+        (lambda: relative_h1(FRAME[:, 0, 0], FRAME[:, 0, 0], (), ()), r"of shape \(2, 1\)"),
+        (lambda: relative_l2(U, U, U.tolist()), "mask of type list"),
+        (lambda: relative_l2(U, U, torch.tensor(U)), "mask of torch on cpu"),
+        (lambda: relative_l2(U, U, U + 0j), "mask of dtype complex128"),
+        *[
+            (lambda b=b: well.binned_spectral_mse(U, U, b), "bins=.*: give an integer of at least 1")
+            for b in (0, -1, 2.5, "3", True, None)
+        ],
+        (lambda: well.vrmse(U[:, :, :1, :1], U[:, :, :1, :1]), "a variance needs at least 2 points"),
+        *[
+            (lambda s=s: pdebench.fourier_rmse(U, U, s), "lengths=.*: give a positive number for each of the 2 axes")
+            for s in (1.0, (1.0,), "ab", *((1.0, s) for s in WRONG))
+        ],
+        (lambda: pdebench.fourier_rmse(U, U, rule="disk"), "rule='disk': use 'quadrant'"),
+        *[
+            (lambda n=n: forecast_target(P, U, n), "n_given=.*: give an integer from 1 to 5, as the target")
+            for n in (0, 6, -1, 1.5, "2", True, None)
+        ],
+        *[
+            (lambda w=w: windowed_vrmse(P, U, 2, w), "windows=")
+            for w in ((), (0, 2), ((0, 2.5),), "ab", None, ((0, 5),), ((2, 2),), ((-1, 2),), ((0, 1, 2),))
+        ],
+        *[
+            (lambda t=t: correlation_time(P, U, 2, t), "times=.*: give the increasing times of the target's 6 frames")
+            for t in (1.0, "abcdef", None, range(5), [0, 1, 2, 3, 4, math.inf], [0, 1, 2, 3, 4, math.nan], [[0]] * 6)
+        ],
+        *[
+            (lambda t=t: correlation_time(P, U, 2, range(6), t), "threshold=.*: give a number between 0 and 1")
+            for t in (0, 1, -0.5, math.nan, "0.5", None, True)
+        ],
+        *[
+            (lambda n=n: geometric_mean_nrmse(P, U, 2, n), "steps=.*: give an integer from 1 to 4")
+            for n in (0, 5, 1.5, "2", True)
+        ],
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_on_two_devices_are_refused() -> None:
+    u = torch.ones(1, 2, 8, 1)
+    with pytest.raises(ConfigError, match="target of torch on meta, prediction of torch on cpu"):
+        well.mse(u, u.to("meta"))
+
+
+def test_long_values_are_shortened_in_messages() -> None:
+    with pytest.raises(ConfigError, match="times=") as caught:
+        correlation_time(P, U, 2, np.linspace(1, 0, 1000))
+    assert len(str(caught.value)) < 120
+
+
+def test_bands_that_the_grid_does_not_resolve_are_nan() -> None:
+    """The fewest nodes that are documented for each band, and one fewer."""
+    for n, unresolved in ((26, set()), (25, {"high"}), (10, {"high"}), (9, {"mid", "high"})):
+        u = np.random.default_rng(8).normal(size=(1, 2, 30, n, 1))
+        bands = pdebench.fourier_rmse(0 * u, u)
+        assert {band for band, value in bands.items() if math.isnan(value)} == unresolved
+        assert all(value > 0 for band, value in bands.items() if band not in unresolved)
+
+
+def test_relative_errors_of_a_target_of_zero_are_as_documented() -> None:
+    """And no warning, which would be an error here."""
+    u = np.zeros((2, 8, 1))
+    p = u + np.array([0.0, 1.0])[:, None, None]
+    for errors in (relative_l2(p, u), relative_h1(p, u, (0.1,), (True,))):
+        assert np.isnan(errors[0])
+        assert errors[1] == np.inf
+
+
+def test_masks_may_hold_booleans() -> None:
+    p, u = pair(9, 2, 6, 7, 1)
+    mask = np.random.default_rng(9).random((2, 6, 7, 1)) < 0.7
+    assert relative_l2(p, u, mask) == pytest.approx(relative_l2(p, u, mask.astype(float)))
+    for library in (np.asarray, torch.tensor):
+        h1 = relative_h1(library(p), library(u), np.array([0.1, 0.2]), np.array([True, False]), library(mask))
+        assert np.asarray(h1) == pytest.approx(relative_h1(p, u, (0.1, 0.2), (True, False), 1.0 * mask))
