@@ -11,37 +11,34 @@ PDEBench tells two layouts apart by the file's suffix.
     ``grid/t``, and an attribute ``config``, YAML.
 
 PDEBench's loader takes every ``tensor`` of rank 4 for Darcy, so a scalar in 2D that varies in time is
-stored in groups. Source: arXiv 2210.07182 and the files that the project publishes.
+stored in groups. What the layouts have no place for (names and ranks of fields, periodic axes, the
+mask) is in a root attribute ``sciml``, JSON; PDEBench's loaders read no attributes. Source: arXiv
+2210.07182 and the files that the project publishes.
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import h5py
 import numpy as np
 
-from sciml.errors import ConfigError, DatasetFormatError
+from sciml.errors import ConfigError
 from sciml.files import refuse_existing
-from sciml.solvers.grid import CartesianGrid
 
 from .atomic_hdf5 import atomic_hdf5
-from .fields import RESERVED
 from .kinds import create, write
+from .pdebench_layouts import ABOUT, read_source
 from .reader import FieldsDataset, open_hdf5
-from .recipe import FieldsLayout, FieldSpec, Trajectory
 from .record import Record
 from .rows import checksums
-from .well import imported_from
+from .well import identity, open_fields
 
 __all__ = ["export_pdebench", "import_pdebench"]
 
 NAMES = {"nu": "Nu", "viscosity": "Nu", "mach": "M"}
-AXES = ("x", "y", "z")
-FLOW = ("density", "pressure", "Vx")
 
 Kind = Literal["array", "darcy", "groups"]
 
@@ -97,6 +94,32 @@ def _parameters(data: FieldsDataset) -> tuple[dict[str, float], list[str]]:
     return {NAMES.get(name, name): value for name, value in constant.items()}, varying
 
 
+def _about(data: FieldsDataset) -> str:
+    """What the layouts have no place for."""
+    conditions = data.file["boundary_conditions"].values()
+    sides = [str(condition.attrs["bc_type"]).upper() for condition in conditions]
+    about = {
+        "fields": [
+            {
+                "name": name,
+                "description": str(data[name].attrs.get("description", "")),
+                "rank": _rank(data, name),
+                "time_varying": data.is_time_varying(name),
+            }
+            for name in data.fields
+        ],
+        "periodic": data.periodic,
+        "roles": {
+            "inputs": data.inputs,
+            "targets": data.targets,
+            "mask": data.mask,
+            "boundary": next((side for side in sides if side != "PERIODIC"), "WALL"),
+        },
+        "converted_from": identity(data.path),
+    }
+    return json.dumps(about)
+
+
 def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = False) -> None:
     """Write a dataset of kind ``fields`` in PDEBench's layout.
 
@@ -104,8 +127,8 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
     become attributes of the file, by PDEBench's names (``Nu``, ``beta``, ``rho``, ``M``, ...; of the
     Burgers equation ``Nu`` is pi times the viscosity). Scalars that vary by trajectory are datasets
     (N,) of an ``.hdf5`` file and attributes of the groups of an ``.h5`` file; fields without a time axis
-    are further datasets of the groups. PDEBench's loaders ignore those. ``t-coordinate`` holds the T
-    times of the frames, not T + 1 edges.
+    are further datasets of the groups. PDEBench's loaders ignore those, `import_pdebench` restores them.
+    ``t-coordinate`` holds the T times of the frames, not T + 1 edges.
 
     Parameters
     ----------
@@ -117,7 +140,7 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
     Raises
     ------
     ConfigError
-        If PDEBench has no layout for the fields, or the suffix is wrong.
+        If PDEBench has no layout for the fields or the kind, or the suffix is wrong.
     OutputExistsError
         If the target exists.
     DatasetFormatError
@@ -140,7 +163,7 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
     """
     if not overwrite:
         refuse_existing(target)
-    with FieldsDataset(source) as data:
+    with open_fields(source, "PDEBench") as data:
         kind = _kind(data)
         suffix = ".h5" if kind == "groups" else ".hdf5"
         if Path(target).suffix != suffix:
@@ -151,6 +174,7 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
         with atomic_hdf5(target) as writer:
             file = writer.file
             file.attrs.update(parameters)
+            file.attrs[ABOUT] = _about(data)
             if kind != "groups":
                 for axis, values in data.axes.items():
                     file[f"{axis}-coordinate"] = values.astype(np.float32)
@@ -203,21 +227,11 @@ def _write_group(
     group.attrs["config"] = json.dumps(config)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What an import reads: the layout, the number of trajectories, and how to read one."""
-
-    layout: FieldsLayout
-    n: int
-    read: Callable[[int], Trajectory]
-    config: str = ""
-
-
 def import_pdebench(
     source: str | Path,
     target: str | Path,
     *,
-    periodic: bool | Sequence[bool],
+    periodic: bool | Sequence[bool] | None = None,
     channels: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
@@ -225,16 +239,19 @@ def import_pdebench(
 
     A ``tensor`` becomes ``u``, ``nu`` the constant field ``a`` of a steady problem; the velocity
     components of a flow become the vector ``velocity``; the channels of groups become scalars ``u0``,
-    ``u1``, ... (``u`` if there is one). Numeric attributes of the file become parameters, those that all
-    groups have scalars. Seeds are not known: -1. Without ``t-coordinate``, times are frame numbers.
+    ``u1``, ... (``u`` if there is one). A file that `export_pdebench` wrote gets the fields back that it was
+    made from. Numeric attributes of the file become parameters, those that all groups have scalars. Seeds
+    are not known: -1. Without ``t-coordinate``, times are frame numbers.
 
     Parameters
     ----------
     source, target : path
-    periodic : bool or sequence of bool
-        Whether the domain is periodic, for all axes or per axis: the file does not say.
+    periodic : bool or sequence of bool, optional
+        Whether the domain is periodic, for all axes or per axis. Can be left out where that is known: of
+        files that `export_pdebench` wrote, of Darcy flow (bounded), and of flows whose file name has
+        PDEBench's word for it, ``_periodic_`` or ``_trans_``.
     channels : sequence of str
-        Names for the channels of groups.
+        Names for the channels of groups, then scalars.
     overwrite : bool
         Replace an existing file; it survives until the new one is complete.
 
@@ -243,7 +260,7 @@ def import_pdebench(
     DatasetFormatError
         If the file is of another layout, or of one that PDEBench's own loader misreads.
     ConfigError
-        If ``periodic`` or ``channels`` do not fit the file.
+        If ``periodic`` or ``channels`` do not fit the file, or ``periodic`` is needed.
     OutputExistsError
         If the target exists.
 
@@ -265,180 +282,11 @@ def import_pdebench(
     if not overwrite:
         refuse_existing(target)
     with open_hdf5(source) as file:
-        name = Path(source).stem
-        if "tensor" in file:
-            found = _tensor(file, name, periodic)
-        elif set(FLOW) <= set(file):
-            found = _flow(file, name, periodic)
-        elif any(isinstance(item, h5py.Group) and "data" in item for item in file.values()):
-            found = _groups(file, name, periodic, channels)
-        else:
-            raise DatasetFormatError(
-                f"{str(source)!r} is in no layout of PDEBench that describes itself (it holds "
-                f"{', '.join(list(file)[:8])}): give 'tensor', {', '.join(FLOW)}, or groups with 'data'"
-            )
-        config = {**imported_from(source, "PDEBench"), **({"config": found.config} if found.config else {})}
+        found = read_source(file, periodic, channels, str(target))
+        config = {"imported_from": {"format": "PDEBench", **identity(source)}, **found.config}
         with atomic_hdf5(target) as writer:
             create(writer.file, found.layout, found.n)
             for row in range(found.n):
                 write(writer.file, found.layout, row, [found.read(row)])
                 writer.check()
             Record(config, np.full(found.n, -1), checksums=checksums(writer.file)).write(writer.file)
-
-
-def _axis(group: h5py.Group, key: str, count: int) -> np.ndarray:
-    """Coordinates along one axis, checked."""
-    if key not in group:
-        raise DatasetFormatError(f"{group.file.filename!r} has no {key!r}: add the coordinates")
-    values = group[key][()].astype(float)
-    steps = np.diff(values)
-    if len(values) != count or count < 2 or steps.min() <= 0 or np.ptp(steps) > 0.02 * steps.mean():
-        raise DatasetFormatError(
-            f"{group.file.filename!r}: {key!r} must hold {count} evenly spaced, increasing coordinates"
-        )
-    return values
-
-
-def _grid(
-    group: h5py.Group, keys: Sequence[str], shape: tuple[int, ...], periodic: bool | Sequence[bool]
-) -> CartesianGrid:
-    axes = [_axis(group, key, count) for key, count in zip(keys, shape, strict=True)]
-    wraps = (periodic,) * len(shape) if isinstance(periodic, bool) else tuple(periodic)
-    if len(wraps) != len(shape):
-        raise ConfigError(f"periodic={periodic}: give one bool, or one for each of {len(shape)} axes")
-    cells = tuple(len(x) if wrap else len(x) - 1 for x, wrap in zip(axes, wraps, strict=True))
-    upper = tuple(
-        float(x[-1] + wrap * (x[-1] - x[0]) / (len(x) - 1)) for x, wrap in zip(axes, wraps, strict=True)
-    )
-    return CartesianGrid(tuple(float(x[0]) for x in axes), upper, cells, wraps)
-
-
-def _times(group: h5py.Group, key: str, frames: int) -> tuple[float, ...]:
-    """Times of the frames: T of them, or the first T of T + 1 edges."""
-    if key not in group:
-        return tuple(float(t) for t in range(frames))
-    values = group[key][()]
-    if values.shape not in ((frames,), (frames + 1,)):
-        raise DatasetFormatError(
-            f"{group.file.filename!r}: {key!r} has shape {values.shape}, {frames} frames need ({frames},) or "
-            f"({frames + 1},)"
-        )
-    return tuple(values[:frames].astype(float).tolist())
-
-
-def _numbers(item: h5py.HLObject) -> dict[str, float]:
-    """Attributes that are finite numbers."""
-    numbers = {
-        name: value for name, value in item.attrs.items() if isinstance(value, np.number | int | float)
-    }
-    return {name: float(v) for name, v in numbers.items() if np.isfinite(v) and name not in RESERVED}
-
-
-def _layout(name: str, grid: CartesianGrid, fields: Sequence[FieldSpec], **more: Any) -> FieldsLayout:
-    targets = tuple(spec.name for spec in fields if spec.time_varying)
-    inputs = tuple(spec.name for spec in fields if not spec.time_varying)
-    steady = more.setdefault("steady", False)
-    return FieldsLayout(
-        name, grid, tuple(fields), inputs=inputs if steady else (*inputs, *targets), targets=targets, **more
-    )
-
-
-def _tensor(file: h5py.File, name: str, periodic: bool | Sequence[bool]) -> _Source:
-    tensor, path = file["tensor"], file.filename
-    columns = {
-        key: file[key]
-        for key in file
-        if isinstance(file[key], h5py.Dataset)
-        and file[key].shape == tensor.shape[:1]
-        and "coordinate" not in key
-    }
-
-    def scalars(row: int) -> dict[str, float]:
-        return {key: float(values[row]) for key, values in columns.items()}
-
-    common: dict[str, Any] = {"parameters": _numbers(file), "scalars": tuple(columns)}
-    if "nu" not in file and tensor.ndim == 3 and "y-coordinate" not in file:
-        grid = _grid(file, ["x-coordinate"], tensor.shape[2:], periodic)
-        times = _times(file, "t-coordinate", tensor.shape[1])
-        layout = _layout(name, grid, [FieldSpec("u", "")], times=times, **common)
-        return _Source(layout, len(tensor), lambda row: Trajectory({"u": tensor[row]}, scalars(row)))
-    if "nu" in file and tensor.ndim == 4 and tensor.shape[1] == 1:
-        nu = file["nu"]
-        if nu.shape != (len(tensor), *tensor.shape[2:]):
-            raise DatasetFormatError(
-                f"{path!r}: 'nu' of shape {nu.shape} does not fit 'tensor' of {tensor.shape}"
-            )
-        grid = _grid(file, ["x-coordinate", "y-coordinate"], tensor.shape[2:], periodic)
-        specs = [FieldSpec("a", "coefficient", time_varying=False), FieldSpec("u", "solution")]
-        layout = _layout(name, grid, specs, steady=True, **common)
-        return _Source(
-            layout, len(tensor), lambda row: Trajectory({"a": nu[row], "u": tensor[row, 0]}, scalars(row))
-        )
-    remedy = (
-        "a steady problem is (N, 1, X, Y) with 'nu' (N, X, Y)"
-        if "nu" in file or tensor.ndim == 3
-        else "store a scalar in 2D that varies in time in groups, in a file named *.h5"
-    )
-    raise DatasetFormatError(
-        f"{path!r}: 'tensor' of shape {tensor.shape} {'with' if 'nu' in file else 'without'} 'nu' is not what "
-        f"PDEBench's loader takes it for; 1D scalars are (N, T, X), {remedy}"
-    )
-
-
-def _flow(file: h5py.File, name: str, periodic: bool | Sequence[bool]) -> _Source:
-    shape = file["density"].shape
-    dim = len(shape) - 2
-    keys = ["density", "pressure", *(f"V{axis}" for axis in AXES[: max(dim, 0)])]
-    wrong = [key for key in keys if key not in file or file[key].shape != shape]
-    if wrong or not 1 <= dim <= 3 or set(file) & {f"V{axis}" for axis in AXES[dim:]}:
-        raise DatasetFormatError(
-            f"{file.filename!r}: 'density' of shape {shape} needs {', '.join(keys)} of that shape, (N, T, space), "
-            "and no other component of the velocity"
-        )
-    grid = _grid(file, [f"{axis}-coordinate" for axis in AXES[:dim]], shape[2:], periodic)
-    specs = [FieldSpec("density", ""), FieldSpec("pressure", ""), FieldSpec("velocity", "", rank=1)]
-    times = _times(file, "t-coordinate", shape[1])
-    layout = _layout(name, grid, specs, times=times, parameters=_numbers(file))
-
-    def read(row: int) -> Trajectory:
-        velocity = np.stack([file[key][row] for key in keys[2:]], axis=-1)
-        return Trajectory(
-            {"density": file["density"][row], "pressure": file["pressure"][row], "velocity": velocity}
-        )
-
-    return _Source(layout, shape[0], read)
-
-
-def _groups(file: h5py.File, name: str, periodic: bool | Sequence[bool], channels: Sequence[str]) -> _Source:
-    samples = sorted(key for key, item in file.items() if isinstance(item, h5py.Group) and "data" in item)
-    first = file[samples[0]]
-    shape = first["data"].shape
-    unlike = [key for key in samples if file[key]["data"].shape != shape]
-    if unlike or not 3 <= len(shape) <= 4:
-        raise DatasetFormatError(
-            f"{file.filename!r}: 'data' of group {(unlike or samples)[0]} has shape "
-            f"{file[(unlike or samples)[0]]['data'].shape}; all must be (T, X, C) or (T, X, Y, C), of one shape"
-        )
-    names = tuple(channels) or (("u",) if shape[-1] == 1 else tuple(f"u{c}" for c in range(shape[-1])))
-    if len(set(names)) != shape[-1]:
-        raise ConfigError(f"channels={list(channels)}: give {shape[-1]} different names, one per channel")
-    grid = _grid(first, [f"grid/{axis}" for axis in AXES[: len(shape) - 2]], shape[1:-1], periodic)
-    parameters = _numbers(file)
-    common = set(_numbers(first)).intersection(*(file[sample].attrs for sample in samples)) - set(parameters)
-    scalars = tuple(sorted(common))
-    layout = _layout(
-        name,
-        grid,
-        [FieldSpec(channel, "") for channel in names],
-        times=_times(first, "grid/t", shape[0]),
-        scalars=scalars,
-        parameters=parameters,
-    )
-
-    def read(row: int) -> Trajectory:
-        group = file[samples[row]]
-        values = group["data"][()]
-        fields = {channel: values[..., c] for c, channel in enumerate(names)}
-        return Trajectory(fields, {key: float(group.attrs[key]) for key in scalars})
-
-    return _Source(layout, len(samples), read, str(first.attrs.get("config", "")))

@@ -1,4 +1,4 @@
-"""Pictures of datasets of kind ``fields``: frames, space-time images, spectra, animations.
+"""Pictures of datasets: frames, space-time images, spectra, animations; states of ODEs.
 
 Figures are made without pyplot, so no window opens and no global state changes.
 """
@@ -15,27 +15,35 @@ from sciml.errors import ConfigError
 from sciml.files import atomic_path
 from sciml.registry import unknown_name
 
-from .reader import FieldsDataset
+from .reader import Dataset, FieldsDataset, OdeDataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["animate", "energy_spectrum", "plot_fields", "plot_space_time", "plot_spectrum"]
+__all__ = ["animate", "energy_spectrum", "plot_fields", "plot_space_time", "plot_spectrum", "plot_states"]
 
 GIF, MP4 = ".gif", ".mp4"
 
 
 def _choose(data: FieldsDataset, field: str, trajectory: int) -> tuple[str, int]:
     """A field, by default the first target, else the first that varies in time; and a trajectory."""
+    if not isinstance(data, FieldsDataset):
+        raise ConfigError(f"{data.path.name} is of kind {data.kind!r}: draw it with plot_states")
     varying = [name for name in data.fields if data.is_time_varying(name)]
     field = field or next(iter((*data.targets, *varying, *data.fields)))
     if field not in data.fields:
         raise unknown_name(f"field of {data.path.name}", field, list(data.fields))
-    if not -data.n_trajectories <= trajectory < data.n_trajectories:
+    return field, _row(data, trajectory)
+
+
+def _row(data: Dataset, trajectory: int) -> int:
+    """A trajectory, counted from 0, or from the end if it is negative."""
+    whole = isinstance(trajectory, int | np.integer)
+    if not whole or not -data.n_trajectories <= trajectory < data.n_trajectories:
         raise ConfigError(
-            f"trajectory={trajectory}: {data.path.name} has {data.n_trajectories}, counted from 0"
+            f"trajectory={trajectory!r}: {data.path.name} has {data.n_trajectories}, counted from 0; -1 is the last"
         )
-    return field, trajectory % data.n_trajectories
+    return trajectory % data.n_trajectories
 
 
 def _read(data: FieldsDataset, field: str, trajectory: int, frames: Sequence[int]) -> np.ndarray:
@@ -119,8 +127,8 @@ def _times(data: FieldsDataset, trajectory: int) -> np.ndarray:
 
 def _spread(data: FieldsDataset, field: str, frames: int) -> list[int]:
     """Frames to draw, evenly spaced; the last of what does not move."""
-    if frames < 1:
-        raise ConfigError(f"frames={frames}: draw at least 1")
+    if not isinstance(frames, int | np.integer) or frames < 1:
+        raise ConfigError(f"frames={frames!r}: give a whole number, at least 1")
     last = data.times.shape[-1] - 1
     if data.steady or not data.is_time_varying(field):
         return [last]
@@ -170,6 +178,7 @@ def plot_fields(data: FieldsDataset, field: str = "", trajectory: int = 0, frame
     field : str
         By default the first target.
     trajectory : int
+        Counted from 0; from the end if negative.
     frames : int
         At most; a field without a time axis has one, a steady problem its solution.
 
@@ -184,16 +193,13 @@ def plot_fields(data: FieldsDataset, field: str = "", trajectory: int = 0, frame
 
     Examples
     --------
-    >>> import os, tempfile
-    >>> from sciml.datasets import open_dataset, save
-    >>> from sciml.solvers import CartesianGrid, Disk, Poisson, solve
+    >>> import tempfile
+    >>> from sciml.datasets import generate, recipe_registry
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "torsion.h5")
-    ...     save(solve(Poisson(Disk(), -1.0), CartesianGrid.uniform(32)), path)
-    ...     with open_dataset(path) as data:
-    ...         figure = plot_fields(data)
-    >>> figure.axes[0].images[0].get_array().shape
-    (33, 33)
+    ...     path = generate(recipe_registry["darcy"](resolution=17), 1, f"{folder}/darcy.h5")
+    ...     with FieldsDataset(path) as data:
+    ...         plot_fields(data).axes[0].images[0].get_array().shape
+    (17, 17)
     """
     field, trajectory = _choose(data, field, trajectory)
     chosen = _spread(data, field, frames)
@@ -226,6 +232,7 @@ def plot_space_time(data: FieldsDataset, field: str = "", trajectory: int = 0) -
     field : str
         By default the first target.
     trajectory : int
+        Counted from 0; from the end if negative.
 
     Returns
     -------
@@ -238,18 +245,13 @@ def plot_space_time(data: FieldsDataset, field: str = "", trajectory: int = 0) -
 
     Examples
     --------
-    >>> import h5py, os, tempfile
-    >>> from sciml.datasets.pdebench import import_pdebench
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> theirs, ours = (os.path.join(folder.name, name) for name in ("theirs.hdf5", "ours.h5"))
-    >>> with h5py.File(theirs, "w") as file:
-    ...     file["tensor"] = np.sin(2 * np.pi * np.arange(16) / 16) * np.ones((1, 4, 1))
-    ...     file["x-coordinate"] = np.arange(16) / 16
-    >>> import_pdebench(theirs, ours, periodic=True)
-    >>> with FieldsDataset(ours) as data:
-    ...     plot_space_time(data).axes[0].collections[0].get_array().shape
-    (4, 16)
-    >>> folder.cleanup()
+    >>> import tempfile
+    >>> from sciml.datasets import generate, recipe_registry
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = generate(recipe_registry["advection"](frames=4), 1, f"{folder}/advection.h5")
+    ...     with FieldsDataset(path) as data:
+    ...             plot_space_time(data).axes[0].collections[0].get_array().shape
+    (4, 256)
     """
     field, trajectory = _choose(data, field, trajectory)
     if len(data.axes) != 1:
@@ -316,6 +318,7 @@ def plot_spectrum(data: FieldsDataset, field: str = "", trajectory: int = 0, fra
     field : str
         By default the first target.
     trajectory : int
+        Counted from 0; from the end if negative.
     frames : int
 
     Returns
@@ -329,19 +332,13 @@ def plot_spectrum(data: FieldsDataset, field: str = "", trajectory: int = 0, fra
 
     Examples
     --------
-    >>> import h5py, os, tempfile
-    >>> from sciml.datasets.pdebench import import_pdebench
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> theirs, ours = (os.path.join(folder.name, name) for name in ("theirs.hdf5", "ours.h5"))
-    >>> with h5py.File(theirs, "w") as file:
-    ...     file["tensor"] = np.sin(2 * np.pi * np.arange(16) / 16) * np.ones((1, 4, 1))
-    ...     file["x-coordinate"] = np.arange(16) / 16
-    >>> import_pdebench(theirs, ours, periodic=True)
-    >>> with FieldsDataset(ours) as data:
-    ...     line = plot_spectrum(data).axes[0].lines[0]
-    >>> round(float(line.get_ydata()[0]), 6)  # at k = 2 pi
-    0.25
-    >>> folder.cleanup()
+    >>> import tempfile
+    >>> from sciml.datasets import generate, recipe_registry
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = generate(recipe_registry["advection"](frames=4), 1, f"{folder}/advection.h5")
+    ...     with FieldsDataset(path) as data:
+    ...             [line.get_label() for line in plot_spectrum(data).axes[0].lines]
+    ['t = 0', 't = 1.33', 't = 2']
     """
     field, trajectory = _choose(data, field, trajectory)
     if not all(data.periodic):
@@ -365,6 +362,56 @@ def plot_spectrum(data: FieldsDataset, field: str = "", trajectory: int = 0, fra
     return figure
 
 
+def plot_states(data: OdeDataset, trajectory: int = 0) -> "Figure":
+    """Draw the states of one trajectory over time and, if they are two or three, in phase space.
+
+    Parameters
+    ----------
+    data : OdeDataset
+    trajectory : int
+        Counted from 0; from the end if negative.
+
+    Returns
+    -------
+    matplotlib Figure
+        The curves over time, then the phase portrait.
+
+    Raises
+    ------
+    ConfigError
+        If the trajectory does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sciml.datasets import generate, recipe_registry
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = generate(recipe_registry["lotka-volterra"](), 1, f"{folder}/orbit.h5")
+    ...     with OdeDataset(path) as data:
+    ...         [len(ax.lines) for ax in plot_states(data).axes]
+    [2, 1]
+    """
+    from matplotlib.figure import Figure
+
+    if not isinstance(data, OdeDataset):
+        raise ConfigError(f"{data.path.name} is of kind {data.kind!r}: draw it with plot_fields")
+    trajectory = _row(data, trajectory)
+    states, names = data["states"][trajectory].T, data.components
+    portrait = len(names) in (2, 3)
+    figure = Figure(figsize=(10.0 if portrait else 6.0, 4.0), layout="constrained")
+    ax = figure.add_subplot(1, 1 + portrait, 1)
+    for name, values in zip(names, states, strict=True):
+        ax.plot(data.times, values, label=name)
+    ax.set(xlabel="t")
+    ax.legend()
+    if portrait:
+        ax = figure.add_subplot(1, 2, 2, projection="3d" if len(names) == 3 else None)
+        ax.plot(*states)
+        ax.set(**{f"{axis}label": name for axis, name in zip("xyz", names, strict=False)})
+    figure.suptitle(f"{data.name}, trajectory {trajectory}")
+    return figure
+
+
 def animate(
     data: FieldsDataset, path: str | Path, field: str = "", trajectory: int = 0, frames_per_second: int = 10
 ) -> None:
@@ -378,6 +425,7 @@ def animate(
     field : str
         By default the first target.
     trajectory : int
+        Counted from 0; from the end if negative.
     frames_per_second : int
 
     Raises

@@ -18,7 +18,10 @@ from .record import Record
 if TYPE_CHECKING:
     from .windows import Windows
 
-__all__ = ["Dataset", "FieldsDataset", "OdeDataset", "open_dataset", "open_hdf5"]
+__all__ = ["Dataset", "FieldsDataset", "OdeDataset", "is_pdebench", "open_dataset", "open_hdf5"]
+
+FLOW = ("density", "pressure", "Vx")
+"""What each file of compressible flow of PDEBench holds."""
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
@@ -27,7 +30,12 @@ def open_hdf5(path: str | Path) -> h5py.File:
     if not path.exists():
         raise DatasetFormatError(f"dataset {str(path)!r} does not exist: check the path")
     if path.is_dir():
-        raise DatasetFormatError(f"dataset {str(path)!r} is a folder: give the HDF5 file")
+        # The first file of each part.
+        parts = {file.parent: str(file) for file in sorted(path.glob("data/*/*.h*5"), reverse=True)}
+        files = ", ".join(repr(file) for file in sorted(parts.values()))
+        raise DatasetFormatError(
+            f"dataset {str(path)!r} is a folder: give {'one of its files, ' + files if files else 'an HDF5 file'}"
+        )
     if not h5py.is_hdf5(path):
         raise DatasetFormatError(
             f"{str(path)!r} is not an HDF5 file: give a dataset made by 'sciml generate'"
@@ -43,6 +51,12 @@ def open_hdf5(path: str | Path) -> h5py.File:
         raise DatasetFormatError(
             f"{str(path)!r} cannot be read ({error}): copy or generate it again"
         ) from error
+
+
+def is_pdebench(file: h5py.File) -> bool:
+    """Whether a file is in one of PDEBench's layouts that describe themselves."""
+    groups = (item for item in file.values() if isinstance(item, h5py.Group))
+    return "tensor" in file or set(FLOW) <= set(file) or any("data" in group for group in groups)
 
 
 class Dataset(ABC):
@@ -98,9 +112,15 @@ class Dataset(ABC):
         kind = str(attributes.get("kind", "fields"))
         if kind != self.kind:
             raise DatasetFormatError(
-                f"{str(self.path)!r} is of kind {kind!r}: a dataset of kind {self.kind!r} is needed"
+                f"{str(self.path)!r} is of kind {kind!r}: a dataset of kind {self.kind!r} is needed here "
+                "(open_dataset opens every kind)"
             )
         problems = self._problems()
+        if problems and is_pdebench(self.file):
+            raise DatasetFormatError(
+                f"{str(self.path)!r} is in a layout of PDEBench: import it first, sciml convert {self.path} --to sciml "
+                f"-o {self.path.stem}-sciml.h5"
+            )
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DatasetFormatError(
@@ -127,6 +147,26 @@ class Dataset(ABC):
 
     @abstractmethod
     def __getitem__(self, name: str) -> h5py.Dataset: ...
+
+    def torch(
+        self,
+        n_in: int = 1,
+        n_out: int = 1,
+        *,
+        stride: int = 1,
+        rollout: bool = False,
+        in_memory: bool = False,
+        fields: tuple[str, ...] | None = None,
+    ) -> "Windows":
+        """Return a `torch.utils.data.Dataset` of windows of frames; it opens the file by itself.
+
+        The arguments are those of `sciml.datasets.windows.Windows`.
+        """
+        from .windows import Windows
+
+        return Windows(
+            self.path, n_in, n_out, stride=stride, rollout=rollout, in_memory=in_memory, fields=fields
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -235,26 +275,6 @@ class FieldsDataset(Dataset):
     def fields(self) -> tuple[str, ...]:
         """Names, scalars first, then vectors and tensors."""
         return tuple(self._paths)
-
-    def torch(
-        self,
-        n_in: int = 1,
-        n_out: int = 1,
-        *,
-        stride: int = 1,
-        rollout: bool = False,
-        in_memory: bool = False,
-        fields: tuple[str, ...] | None = None,
-    ) -> "Windows":
-        """Return a `torch.utils.data.Dataset` of windows of frames; it opens the file by itself.
-
-        The arguments are those of `sciml.datasets.windows.Windows`.
-        """
-        from .windows import Windows
-
-        return Windows(
-            self.path, n_in, n_out, stride=stride, rollout=rollout, in_memory=in_memory, fields=fields
-        )
 
     @property
     def resolution(self) -> tuple[int, ...]:

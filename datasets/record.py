@@ -67,8 +67,12 @@ class Record:
     verification_limits: dict[str, float] = field(default_factory=dict)
     device: str = "cpu"
 
-    def write(self, file: h5py.File) -> None:
-        """Write ``/provenance`` into a file whose other content is complete."""
+    def write(self, file: h5py.File, made: dict[str, Any] | None = None) -> None:
+        """Write ``/provenance`` into a file whose other content is complete.
+
+        ``made`` holds the attributes that say where and how the numbers were made, by default here and
+        now; a copy keeps those of its source.
+        """
         group = file.create_group("provenance")
         group.create_dataset("seed", data=np.asarray(self.seeds, dtype=np.int64))
         # A long configuration does not fit into an attribute (64 KiB).
@@ -86,10 +90,11 @@ class Record:
                 dataset = group.create_dataset(f"{folder}/{name}", data=np.asarray(values, dtype=np.float64))
                 if name in limits:
                     dataset.attrs["limit"] = limits[name]
-        machine = collect()
-        machine["versions"] = json.dumps(machine["versions"])
+        if made is None:
+            made = collect()
+            made["versions"] = json.dumps(made["versions"])
         own = {"equation": self.equation, "cpu_seconds": self.cpu_seconds, "device": self.device}
-        for name, value in {**machine, **own}.items():
+        for name, value in {**made, **own}.items():
             group.attrs[name] = value
         group.attrs["header_checksum"] = header_checksum(file)
 

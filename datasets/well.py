@@ -5,6 +5,7 @@ A dataset of The Well is a folder with ``data/{train,valid,test}/*.hdf5``, ``sta
 the project's ``docs/data_format.md``.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -19,14 +20,15 @@ import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.files import atomic_folder, atomic_path, refuse_existing
+from sciml.provenance import collect
 
 from .atomic_hdf5 import HDF5Writer, atomic_hdf5
 from .fields import FORMAT_VERSION, check_fields, flags, texts
-from .reader import FieldsDataset
+from .reader import FieldsDataset, open_dataset
 from .record import Record
 from .rows import checksums, copy_rows
 
-__all__ = ["export_well", "field_statistics", "import_well", "imported_from", "write_statistics"]
+__all__ = ["export_well", "field_statistics", "identity", "import_well", "open_fields", "write_statistics"]
 
 STATISTICS = ("mean", "std", "mean_delta", "std_delta", "rms", "rms_delta")
 MARKER = "stats.yaml"
@@ -250,7 +252,10 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
 
     ``data/train``, ``data/valid`` and ``data/test`` hold one file each, with 8:1:1 of the trajectories
     in their order (seeds are independent, so any split is random); ``stats.yaml`` is of the training
-    file; ``<name>.yaml`` is the card. The files keep ``/provenance``, which The Well's loader ignores.
+    file; ``<name>.yaml`` is the card and ``manifest.json`` that of `sciml.datasets.publication`. Each
+    file has a ``/provenance``, which The Well's loader ignores: seeds, checks and origin of its
+    trajectories, and in ``config`` name, size and SHA-256 of the source (``converted_from``). What a
+    recipe generated can be verified as if it had been generated in parts.
 
     Parameters
     ----------
@@ -262,7 +267,7 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
     Raises
     ------
     ConfigError
-        If there are fewer than three trajectories.
+        If there are fewer than three trajectories, or they have no grid (kind ``ode``).
     OutputExistsError
         If the folder holds something.
     DatasetFormatError
@@ -274,17 +279,24 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
     >>> from the_well.data import WellDataset  # doctest: +SKIP
     >>> WellDataset(path="gray-scott", well_split_name="train")  # doctest: +SKIP
     """
-    with FieldsDataset(source) as data:
+    from .publication import write_manifest  # which imports this module
+
+    with open_fields(source, "The Well") as data:
         splits = _split(data.n_trajectories)
+        counts = {split: len(rows) for split, rows in splits.items()}
+        config = {**data.config, "converted_from": identity(source)}
+        first = int(data.config.get("first", 0))
+        now = collect()
+        # Where the numbers were made, and where they were copied.
+        made = {**data.provenance, "converted_utc": now["created_utc"], "converted_command": now["command"]}
         with atomic_folder(folder, MARKER, overwrite) as temporary:
             for split, rows in splits.items():
                 with atomic_hdf5(temporary / "data" / split / f"{data.name}.hdf5") as writer:
                     _copy(data.file, writer, rows)
                     if data.record is not None:
-                        data.record.select(rows.start, rows.stop).write(writer.file)
-                        # Where the numbers were made, not where they were copied.
-                        kept = {key: v for key, v in data.provenance.items() if key != "header_checksum"}
-                        writer.file["provenance"].attrs.update(kept)
+                        own = {**config, "part": split, "first": first + rows.start}
+                        part = data.record.select(rows.start, rows.stop)
+                        dataclasses.replace(part, config=own).write(writer.file, made)
             write_statistics(temporary, [temporary / "data" / "train" / f"{data.name}.hdf5"])
             card = {
                 "dataset_name": data.name,
@@ -294,25 +306,47 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
                 "spatial_dims": list(data.axes),
                 "grid_type": "cartesian",
                 "n_steps_per_trajectory": data.times.shape[-1],
-                "n_trajectories": {split: len(rows) for split, rows in splits.items()},
+                "n_trajectories": counts,
                 "fields": {name: str(data[name].attrs.get("description", "")) for name in data.fields},
-                "config": data.config,
+                "config": config,
             }
             # JSON is YAML.
             (temporary / f"{data.name}.yaml").write_text(json.dumps(card, indent=2) + "\n")
+            rejected, cpu_seconds = (
+                (len(data.record.rejected), data.record.cpu_seconds) if data.record else (0, 0.0)
+            )
+            write_manifest(temporary, config, counts, rejected, cpu_seconds)
             if overwrite:
                 # A file of another name left in a split would be read as a part of it.
                 shutil.rmtree(Path(folder) / "data", ignore_errors=True)
 
 
-def imported_from(source: str | Path, layout: str) -> dict[str, Any]:
-    """Return the configuration of a dataset that was not made here: the file's name, size and SHA-256."""
+def open_fields(source: str | Path, layout: str) -> FieldsDataset:
+    """Open a dataset to export; one of ordinary differential equations fits into no other layout.
+
+    Raises
+    ------
+    ConfigError
+        If it is of kind ``ode``.
+    DatasetFormatError
+        If it cannot be read.
+    """
+    data = open_dataset(source)
+    if not isinstance(data, FieldsDataset):
+        data.close()
+        raise ConfigError(
+            f"{str(source)!r} is of kind {data.kind!r}, {layout} has no layout without a grid: read it with "
+            "open_dataset(...) as NumPy, or its windows with .torch(...)"
+        )
+    return data
+
+
+def identity(source: str | Path) -> dict[str, Any]:
+    """Return a file's name, size and SHA-256, for the configuration of what is made from it."""
     path = Path(source)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "imported_from": {"format": layout, "file": path.name, "bytes": path.stat().st_size, "sha256": digest}
-    }
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def import_well(source: str | Path, target: str | Path, overwrite: bool = False) -> None:
@@ -366,7 +400,8 @@ def import_well(source: str | Path, target: str | Path, overwrite: bool = False)
             file.attrs["input_fields"], file.attrs["target_fields"] = texts(data.fields), texts(varying)
             file.attrs["mask_field"] = ""
             seeds = np.full(data.n_trajectories, -1)
-            Record(imported_from(source, "The Well"), seeds, checksums=checksums(file)).write(file)
+            config = {"imported_from": {"format": "The Well", **identity(source)}}
+            Record(config, seeds, checksums=checksums(file)).write(file)
             problems = check_fields(file)
             if problems:
                 raise DatasetFormatError(f"{str(source)!r} cannot be imported: {problems[0]}; mend that file")

@@ -20,7 +20,7 @@ import torch
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.registry import unknown_name
 
-from .reader import FieldsDataset, open_hdf5
+from .reader import Dataset, FieldsDataset, OdeDataset, open_dataset, open_hdf5
 
 __all__ = ["Windows"]
 
@@ -48,18 +48,18 @@ class _Field:
     fill: float
 
     @classmethod
-    def find(cls, dataset: h5py.Dataset, dim: int, rank: int, userblock: int) -> "_Field":
+    def find(cls, dataset: h5py.Dataset, components: int, userblock: int) -> "_Field":
         attributes = dataset.attrs
         sample, time = bool(attributes["sample_varying"]), bool(attributes["time_varying"])
         kept = iter(dataset.shape[sample + time :])
-        space = tuple(next(kept) if varies else 1 for varies in attributes["dim_varying"])
+        space = tuple(next(kept) if varies else 1 for varies in attributes.get("dim_varying", ()))
         leading = (dataset.shape[0] if sample else 1, dataset.shape[sample] if time else 1)
         rows, frames, offsets = _chunks(dataset, sample, time, leading)
         return cls(
             dataset.name,
             dataset.dtype,
             space,
-            dim**rank,
+            components,
             sample,
             time,
             rows,
@@ -99,6 +99,16 @@ class _Field:
         out[:] = values.reshape(len(out), *self.shape, self.components)
 
 
+def _channel_names(data: Dataset, name: str) -> list[str]:
+    """Names of a field's components."""
+    if isinstance(data, OdeDataset):
+        return list(data.components)
+    assert isinstance(data, FieldsDataset)
+    rank = int(data[name].name.split("/")[1][1])
+    suffixes = ("".join(letters) for letters in itertools.product(data.axes, repeat=rank))
+    return [f"{name}_{suffix}" if suffix else name for suffix in suffixes]
+
+
 def _chunks(
     dataset: h5py.Dataset, sample: bool, time: bool, leading: tuple[int, int]
 ) -> tuple[int, int, np.ndarray | None]:
@@ -124,11 +134,11 @@ def _chunks(
 
 
 class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Windows of consecutive frames of a dataset of kind ``fields``, ours or The Well's.
+    """Windows of consecutive frames of a dataset of any kind, ours or The Well's.
 
     Sample i is a trajectory and a start; starts vary fastest. There are B * (T - (n_in + n_out - 1) *
     stride) of them. A sample is a dict of float32 tensors, channels last: vectors and tensors are
-    flattened, row-major.
+    flattened, row-major. States of kind ``ode`` are channels without space.
 
     ``"input"`` (n_in, *space, C), ``"output"`` (n_out, *space, C)
         Time-varying fields.
@@ -159,7 +169,8 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     Attributes
     ----------
     channels : tuple of str
-        Of input and output, in the order of the file: ``u``, ``velocity_x``, ``stress_xy``.
+        Of input and output, in the order of the file: ``u``, ``velocity_x``, ``stress_xy``; of kind
+        ``ode`` the names of the states.
     constant_channels : tuple of str
     scalar_names : tuple of str
         In the order of the file: parameters, then the scalars that vary by trajectory.
@@ -167,8 +178,8 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     Raises
     ------
     ConfigError
-        If a window is longer than a trajectory, a count is not positive, a field is not known, or none
-        that is chosen varies in time.
+        If a window is longer than a trajectory, a count is not a positive whole number, a switch is not a
+        bool, a field is not known, or none that is chosen varies in time.
     DatasetFormatError
         If the file cannot be read, or is another one when a worker opens it.
 
@@ -200,10 +211,14 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         fields: Sequence[str] | None = None,
     ) -> None:
         for name, value in (("n_in", n_in), ("n_out", n_out), ("stride", stride)):
-            if value < 1:
-                raise ConfigError(f"{name}={value}: it must be at least 1")
-        if isinstance(fields, str):
-            raise ConfigError(f"fields={fields!r}: give a list of names, [{fields!r}]")
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ConfigError(f"{name}={value!r}: give a whole number, at least 1")
+        for name, switch in (("rollout", rollout), ("in_memory", in_memory)):
+            if not isinstance(switch, bool):
+                raise ConfigError(f"{name}={switch!r}: give True or False")
+        listed = isinstance(fields, Sequence) and not isinstance(fields, str)
+        if fields is not None and not (listed and all(isinstance(name, str) for name in fields)):
+            raise ConfigError(f"fields={fields!r}: give a list of names, such as ['u']")
         if rollout and n_out != 1:
             raise ConfigError(f"n_out={n_out} with rollout: leave it out, the output is all that follows")
         self.path, self.n_in, self.n_out = Path(path), n_in, n_out
@@ -212,7 +227,7 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self._map: mmap.mmap | None = None
         self._file: h5py.File | None = None
         self._memory: dict[str, np.ndarray] = {}
-        with FieldsDataset(path) as data:
+        with open_dataset(path) as data:
             self._stat = self._fingerprint()
             self._read_header(data, fields)
             if in_memory:
@@ -227,23 +242,20 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
                 "choose a shorter window"
             )
 
-    def _read_header(self, data: FieldsDataset, fields: Sequence[str] | None) -> None:
+    def _read_header(self, data: Dataset, fields: Sequence[str] | None) -> None:
         known = list(data.fields)
         for name in fields or ():
             if name not in known:
                 raise unknown_name(f"field of {self.path.name}", name, known)
-        self._n, self._space = data.n_trajectories, data.resolution
-        self._frames = data.times.shape[-1]
-        axes = tuple(data.axes)
+        self._n, self._frames = data.n_trajectories, data.times.shape[-1]
+        self._space = data.resolution if isinstance(data, FieldsDataset) else ()
         groups: dict[bool, list[_Field]] = {True: [], False: []}
         channels: dict[bool, list[str]] = {True: [], False: []}
         for name in known if fields is None else [name for name in known if name in fields]:
-            dataset = data[name]
-            rank = int(dataset.name.split("/")[1][1])
-            field = _Field.find(dataset, len(axes), rank, data.file.userblock_size)
+            names = _channel_names(data, name)
+            field = _Field.find(data[name], len(names), data.file.userblock_size)
             groups[field.time_varying].append(field)
-            suffixes = ("".join(letters) for letters in itertools.product(axes, repeat=rank))
-            channels[field.time_varying] += [f"{name}_{suffix}" if suffix else name for suffix in suffixes]
+            channels[field.time_varying] += names
         self._varying, self._constant = groups[True], groups[False]
         if not self._varying:
             raise ConfigError(f"fields={fields}: none of {self.path.name} that is chosen varies in time")

@@ -26,7 +26,7 @@ class ConvertArguments:
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """File to write (PDEBench: .hdf5 or .h5, by layout); for the Well a folder."""
     periodic: str = ""
-    """For files of PDEBench, which do not say: all, none, or the periodic axes, such as x or xy."""
+    """For files of PDEBench that do not say: all, none, or the periodic axes, such as x or xy."""
     overwrite: bool = False
     """Replace an existing output."""
 
@@ -61,7 +61,11 @@ def _import(options: ConvertArguments) -> None:
     from sciml.datasets.well import import_well
 
     with open_hdf5(options.file) as file:
+        if file.attrs.get("format") == "sciml":
+            raise ConfigError(f"{options.file!r} was made by sciml: it needs no import")
         if "t0_fields" in file:
+            if options.periodic:
+                raise ConfigError(f"periodic={options.periodic!r}: files of The Well say it, leave it out")
             file.close()
             import_well(options.file, options.output, options.overwrite)
             return
@@ -69,10 +73,6 @@ def _import(options: ConvertArguments) -> None:
         first = next((item for item in file.values() if "data" in getattr(item, "keys", list)()), None)
         if first is not None and "grid" in first:
             dim = sum(axis in first["grid"] for axis in "xyz")
-    if not options.periodic:
-        raise ConfigError(
-            "periodic is missing: PDEBench's files do not say; give --periodic all, none, x or xy"
-        )
     known = {"all": "xyz"[:dim], "none": ""}.get(options.periodic, options.periodic)
     if not set(known) <= set("xyz"[:dim]):
         raise ConfigError(
@@ -81,6 +81,6 @@ def _import(options: ConvertArguments) -> None:
     import_pdebench(
         options.file,
         options.output,
-        periodic=[axis in known for axis in "xyz"[:dim]],
+        periodic=[axis in known for axis in "xyz"[:dim]] if options.periodic else None,
         overwrite=options.overwrite,
     )

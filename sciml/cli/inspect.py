@@ -24,7 +24,7 @@ class InspectArguments:
     """What to look at."""
 
     file: tyro.conf.Positional[str]
-    """Dataset: an HDF5 file, or a folder made with --split."""
+    """Dataset: an HDF5 file, or a folder made with --split or convert --to well."""
     verify: bool = False
     """Recompute all checksums, regenerate random trajectories from their seeds, and solve the stored
     sample again at twice the resolution with half the step."""

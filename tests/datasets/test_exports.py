@@ -1,22 +1,24 @@
-"""Exports and imports: read back by a reference loader of PDEBench's rules and by The Well's own."""
+"""Exports to PDEBench and imports: read back by a reference loader of its rules."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from sciml.cli import main
-from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, open_dataset
+from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, recipe_registry
 from sciml.datasets.fields import check_fields
 from sciml.datasets.kinds import create
 from sciml.datasets.kinds import write as write_rows
 from sciml.datasets.pdebench import export_pdebench, import_pdebench
 from sciml.datasets.record import Record
-from sciml.datasets.well import export_well, field_statistics, import_well, write_statistics
-from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
+from sciml.datasets.well import export_well
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.solvers import CartesianGrid
 
 Arrays = dict[str, np.ndarray]
@@ -32,6 +34,7 @@ def make(
     steady: bool = False,
     name: str = "test",
     periodic: bool = True,
+    **roles: Any,
 ) -> Arrays:
     """A dataset of random fields, given by rank and whether they vary in time; its arrays."""
     grid = CartesianGrid((0.0,) * dim, (2.0,) * dim, tuple(range(5, 5 + dim)), (periodic,) * dim)
@@ -43,6 +46,7 @@ def make(
         steady=steady,
         scalars=("strength",),
         parameters={"nu": 0.25, "beta": 2.0},
+        **roles,
     )
     rng = np.random.default_rng(dim + n)
     arrays: Arrays = {"strength": rng.normal(size=n).astype(np.float32)}
@@ -127,6 +131,12 @@ def test_darcy_is_an_array_with_its_coefficient(tmp_path: Path) -> None:
         assert (data["u"][:, 1] == arrays["u"]).all()
         assert (data.inputs, data.targets) == (("a",), ("u",))
         assert [x[-1] for x in data.axes.values()] == pytest.approx([2.0, 2.0])
+    with h5py.File(tmp_path / "b.hdf5", "r+") as file:
+        del file.attrs["sciml"]
+    import_pdebench(tmp_path / "b.hdf5", tmp_path / "d.h5")
+    with open_dataset(tmp_path / "d.h5") as data:
+        assert data.fields == ("a", "u")
+        assert data.periodic == (False, False)
 
 
 def test_more_fields_or_dimensions_are_groups(tmp_path: Path) -> None:
@@ -147,11 +157,108 @@ def test_more_fields_or_dimensions_are_groups(tmp_path: Path) -> None:
         assert config["parameters"]["strength"] == arrays["strength"][2]
     import_pdebench(tmp_path / "b.h5", tmp_path / "c.h5", periodic=[True, True], channels=("rho", "vx", "vy"))
     with open_dataset(tmp_path / "c.h5") as data:
+        assert data.fields == ("rho", "vx", "vy", "force")
         assert (data["rho"][()] == arrays["density"]).all()
         assert (data["vy"][()] == arrays["velocity"][..., 1]).all()
         assert (data["strength"][()] == arrays["strength"]).all()
+        assert (data["force"][()] == arrays["force"]).all()
     with pytest.raises(ConfigError, match="give 3 different names"):
-        import_pdebench(tmp_path / "b.h5", tmp_path / "d.h5", periodic=True, channels=("rho",))
+        import_pdebench(tmp_path / "b.h5", tmp_path / "d.h5", channels=("rho",))
+
+
+VORTICITY = {"w": (0, True)}
+HEAT = {"mask": (0, False), "u": (0, True)}
+STRESS = {"p": (0, True), "v": (1, True), "s": (2, True), "k": (0, False), "g": (1, False)}
+
+
+@pytest.mark.parametrize(
+    ("specs", "dim", "steady", "periodic"),
+    [
+        (VORTICITY, 1, False, True),
+        (VORTICITY, 2, False, True),
+        ({"kappa": (0, False), "head": (0, True)}, 2, True, False),
+        (HEAT, 2, False, False),
+        (STRESS, 2, False, True),
+        (STRESS, 1, False, False),
+    ],
+)
+def test_names_ranks_roles_and_periodicity_come_back(
+    tmp_path: Path, specs: dict[str, tuple[int, bool]], dim: int, steady: bool, periodic: bool
+) -> None:
+    """All that PDEBench's layouts have no place for."""
+    targets = tuple(name for name, (_, varies) in specs.items() if varies)
+    roles = {"inputs": tuple(specs)[:1], "targets": targets, "boundary": "OPEN"}
+    if specs is HEAT:
+        roles["mask"] = "mask"
+    arrays = make(tmp_path / "a.h5", specs, dim, steady=steady, periodic=periodic, **roles)
+    there = tmp_path / ("b.hdf5" if steady or (specs is VORTICITY and dim == 1) else "b.h5")
+    export_pdebench(tmp_path / "a.h5", there)
+    import_pdebench(there, tmp_path / "c.h5")
+    with open_dataset(tmp_path / "c.h5") as data, open_dataset(tmp_path / "a.h5") as source:
+        assert set(data.fields) == set(specs)
+        for name in specs:
+            again = data[name][:, -1] if steady and specs[name][1] else data[name][()]
+            assert (again == arrays[name]).all()
+            assert data[name].attrs["description"] == name
+        for name in ("inputs", "targets", "mask", "periodic", "steady"):
+            assert getattr(data, name) == getattr(source, name)
+        assert list(data.file["boundary_conditions"]) == list(source.file["boundary_conditions"])
+        assert data.config["converted_from"]["file"] == "a.h5"
+        digest = hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
+        assert data.config["converted_from"]["sha256"] == digest
+    wrong = "along x" if periodic else "along no axis"
+    with pytest.raises(ConfigError, match=rf"periodic={not periodic}: .*b\.h.* was written periodic {wrong}"):
+        import_pdebench(there, tmp_path / "d.h5", periodic=not periodic)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("{", "cannot be read"),
+        (
+            {"fields": [{"title": "u"}], "periodic": [True], "roles": {}, "converted_from": {}},
+            "cannot be read",
+        ),
+        ({"fields": [], "periodic": [True]}, "cannot be read"),
+        ({"fields": [{"name": "u", "description": "", "rank": 1}]}, "describes other fields"),
+        ({"fields": [{"name": "u", "description": "", "time_varying": False}]}, "describes other fields"),
+    ],
+)
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_damaged_note_is_reported(tmp_path: Path, about: Any, message: str, dim: int) -> None:
+    make(tmp_path / "a.h5", U, dim)
+    there = tmp_path / ("b.hdf5" if dim == 1 else "b.h5")
+    export_pdebench(tmp_path / "a.h5", there)
+    with h5py.File(there, "r+") as file:
+        if message == "describes other fields":
+            about = {**json.loads(file.attrs["sciml"]), **about}
+        file.attrs["sciml"] = about if isinstance(about, str) else json.dumps(about)
+    with pytest.raises(DatasetFormatError, match=rf"attribute 'sciml' {message}"):
+        import_pdebench(there, tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "periodic"),
+    [
+        ("1D_CFD_Rand_Eta1.e-8_Zeta1.e-8_periodic_Train.hdf5", (True,)),
+        ("1D_CFD_Shock_Eta1.e-8_Zeta1.e-8_trans_Train.hdf5", (False,)),
+        ("1D_CFD_Shock.hdf5", None),
+    ],
+)
+def test_names_of_flows_say_whether_they_are_periodic(
+    tmp_path: Path, name: str, periodic: tuple[bool] | None
+) -> None:
+    with h5py.File(tmp_path / name, "w") as file:
+        for key in ("density", "pressure", "Vx"):
+            file[key] = np.zeros((1, 2, 4), np.float32)
+        file["x-coordinate"] = np.arange(4.0)
+    if periodic is None:
+        with pytest.raises(ConfigError, match=r"give --periodic all.* --to sciml --periodic all -o .*b\.h5"):
+            import_pdebench(tmp_path / name, tmp_path / "b.h5")
+        return
+    import_pdebench(tmp_path / name, tmp_path / "b.h5")
+    with open_dataset(tmp_path / "b.h5") as data:
+        assert data.periodic == periodic
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -214,6 +321,9 @@ def test_imports_refuse_what_does_not_fit(tmp_path: Path) -> None:
         file["t-coordinate"] = np.arange(9.0)
     with pytest.raises(ConfigError, match="one for each of 1 axes"):
         import_pdebench(tmp_path / "a.hdf5", tmp_path / "b.h5", periodic=(True, False))
+    for periodic in ("all", 3, np.array([True])):
+        with pytest.raises(ConfigError, match=r"periodic=.*: give True, False, or a list"):
+            import_pdebench(tmp_path / "a.hdf5", tmp_path / "b.h5", periodic=periodic)
     with pytest.raises(DatasetFormatError, match="'t-coordinate' has shape"):
         import_pdebench(tmp_path / "a.hdf5", tmp_path / "b.h5", periodic=True)
     with h5py.File(tmp_path / "c.h5", "w") as file:
@@ -235,152 +345,30 @@ def test_exports_refuse_what_has_no_layout(tmp_path: Path) -> None:
     make(tmp_path / "d.h5", U, 2, n=2)
     with pytest.raises(ConfigError, match="cannot be split"):
         export_well(tmp_path / "d.h5", tmp_path / "d")
-
-
-def test_statistics_are_those_of_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = {"u": (0, True), "v": (1, True), "s": (2, True), "k": (0, False), "c": (0, True)}
-    monkeypatch.setattr("sciml.datasets.well.BLOCK_BYTES", 8 * 30 * 4 * 2)  # two frames of s at a time
-    parts = []
-    for i, n in enumerate((2, 3)):
-        parts.append(make(tmp_path / f"{i}.h5", specs, 2, n=n, frames=7))
-        with h5py.File(tmp_path / f"{i}.h5", "r+") as file:
-            file["t0_fields/c"][()] = 0.1
-            file["t0_fields/k"][0, 0, 0] = np.nan
-    found = field_statistics([tmp_path / "0.h5", tmp_path / "1.h5"])
-    for name, (rank, _) in specs.items():
-        if name in ("k", "c"):
-            continue
-        values = np.concatenate([part[name] for part in parts]).astype(float)
-        axes = tuple(range(values.ndim - rank))
-        difference = np.diff(values, axis=1)
-        for key, wanted in {
-            "mean": values.mean(axes), "std": values.std(axes), "rms": np.sqrt((values**2).mean(axes)),
-            "mean_delta": difference.mean(axes), "std_delta": difference.std(axes),
-            "rms_delta": np.sqrt((difference**2).mean(axes)), "min": values.min(axes), "max": values.max(axes),
-        }.items():  # fmt: skip
-            assert np.asarray(found[key][name]) == pytest.approx(wanted, rel=1e-13, abs=1e-13), (key, name)
-    assert found["mean"]["c"] == found["rms"]["c"] == float(np.float32(0.1))
-    assert found["std"]["c"] == found["std_delta"]["c"] == found["mean_delta"]["k"] == 0
-    assert found["nan_count"] == {"u": 0, "v": 0, "s": 0, "k": 2, "c": 0}
-    k = np.concatenate([part["k"] for part in parts])
-    k[[0, 2], 0, 0] = np.nan
-    assert found["mean"]["k"] == pytest.approx(np.nanmean(k))
-    make(tmp_path / "2.h5", U, 2)
-    with pytest.raises(ConfigError, match="first file"):
-        field_statistics([tmp_path / "0.h5", tmp_path / "2.h5"])
-
-
-def test_statistics_of_a_steady_problem_leave_its_zero_frame_out(tmp_path: Path) -> None:
-    arrays = make(tmp_path / "a.h5", DARCY, 2, steady=True)
-    found = field_statistics([tmp_path / "a.h5"])
-    assert found["mean"]["u"] == pytest.approx(arrays["u"].mean(dtype=float))
-    assert found["std"]["u"] == pytest.approx(arrays["u"].std(dtype=float))
-    assert found["mean_delta"]["u"] == pytest.approx(found["mean"]["u"])
-
-
-def test_statistics_are_written_as_numbers(tmp_path: Path) -> None:
-    yaml = pytest.importorskip("yaml")
-    make(tmp_path / "a.h5", {"y": (0, True), "v": (1, True)}, 2)
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        attributes, shape = dict(file["t0_fields/y"].attrs), file["t0_fields/y"].shape
-        del file["t0_fields/y"]
-        file["t0_fields/y"] = np.full(shape, 1e-5)  # float64: YAML 1.1 takes its repr, 1e-05, for text
-        file["t0_fields/y"].attrs.update(attributes)
-    write_statistics(tmp_path, [tmp_path / "a.h5"])
-    read = yaml.safe_load((tmp_path / "stats.yaml").read_text())
-    found = field_statistics([tmp_path / "a.h5"])
-    assert read == {key: found[key] for key in read}
-    assert set(read) == {"mean", "std", "mean_delta", "std_delta", "rms", "rms_delta"}
-    assert read["mean"]["y"] == 1e-5
-
-
-def test_the_well_opens_and_normalises_an_export(tmp_path: Path) -> None:
-    the_well = pytest.importorskip("the_well.data")
-    from the_well.data.normalization import ZScoreNormalization
-
-    arrays = make(tmp_path / "a.h5", {"u": (0, True), "k": (0, False), "v": (1, True)}, 2, n=11)
-    export_well(tmp_path / "a.h5", tmp_path / "out")
-    sizes = {}
-    for split in ("train", "valid", "test"):
-        sizes[split] = len(the_well.WellDataset(path=str(tmp_path / "out"), well_split_name=split)) // 3
-    assert sizes == {"train": 9, "valid": 1, "test": 1}
-    dataset = the_well.WellDataset(
-        path=str(tmp_path / "out"),
-        well_split_name="valid",
-        n_steps_input=2,
-        use_normalization=True,
-        normalization_type=ZScoreNormalization,
-    )
-    sample = dataset[1]
-    for values, seen in (
-        (arrays["u"], sample["input_fields"][..., 0]),
-        (arrays["v"][..., 1], sample["input_fields"][..., 2]),
-    ):
-        train = values[:9].astype(float)
-        wanted = (values[9, 1:3] - train.mean()) / train.std()
-        assert seen.numpy() == pytest.approx(wanted, abs=1e-5)
-    train = arrays["k"][:9].astype(float)
-    assert sample["constant_fields"][..., 0].numpy() == pytest.approx(
-        (arrays["k"][9] - train.mean()) / train.std(), abs=1e-5
-    )
-    with open_dataset(tmp_path / "out/data/test/test.hdf5") as part, open_dataset(tmp_path / "a.h5") as whole:
-        assert part.seeds.tolist() == [10]
-        assert part.config == whole.config
-        assert part.provenance["created_utc"] == whole.provenance["created_utc"]
-    with pytest.raises(OutputExistsError):
-        export_well(tmp_path / "a.h5", tmp_path / "out")
-    (tmp_path / "out/data/train/old.hdf5").write_text("")
-    export_well(tmp_path / "a.h5", tmp_path / "out", overwrite=True)
-    assert [path.name for path in (tmp_path / "out/data/train").iterdir()] == ["test.hdf5"]
-
-
-def test_a_file_of_the_well_is_imported(tmp_path: Path) -> None:
-    arrays = make(tmp_path / "a.h5", FLOW, 2)
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        del file["provenance"]
-        for name in (
-            "format",
-            "kind",
-            "format_version",
-            "steady",
-            "input_fields",
-            "target_fields",
-            "mask_field",
-        ):
-            del file.attrs[name]
-        for name in ("dimensions/time", "t0_fields/density"):
-            values, attributes = file[name][()], dict(file[name].attrs)
-            del file[name]
-            file[name] = np.tile(values, (3, 1)) if name.endswith("time") else values.astype(float)
-            file[name].attrs.update(attributes)
-        file["dimensions/time"].attrs["sample_varying"] = True
-    import_well(tmp_path / "a.h5", tmp_path / "b.h5")
-    with open_dataset(tmp_path / "b.h5") as data:
-        for name in FLOW:
-            assert data[name].dtype == np.float32
-            assert (data[name][()] == arrays[name]).all()
-        assert data.times == pytest.approx([0, 0.5, 1, 1.5])
-        assert data.targets == ("density", "velocity")
-        assert data.periodic == (True, True)
-        assert data.config["imported_from"]["format"] == "The Well"
-        assert (data["strength"][()] == arrays["strength"]).all()
-    with pytest.raises(ConfigError, match="needs no import"):
-        import_well(tmp_path / "b.h5", tmp_path / "c.h5")
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file["dimensions/time"][1] += 1
-    with pytest.raises(ConfigError, match="times differ"):
-        import_well(tmp_path / "a.h5", tmp_path / "c.h5")
+    generate(recipe_registry["lorenz"](final_time=0.1), 3, tmp_path / "e.h5")
+    with pytest.raises(ConfigError, match=r"kind 'ode', PDEBench has no layout .* read it with open_dataset"):
+        export_pdebench(tmp_path / "e.h5", tmp_path / "b.h5")
+    with pytest.raises(ConfigError, match=r"kind 'ode', The Well has no layout"):
+        export_well(tmp_path / "e.h5", tmp_path / "d")
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     arrays = make(tmp_path / "a.h5", U, 2)
     a, b, c = (str(tmp_path / name) for name in ("a.h5", "b.h5", "c.h5"))
     assert main(["convert", a, "--to", "pdebench", "-o", b]) == 0
-    assert main(["convert", b, "--to", "sciml", "-o", c]) == 1
+    assert main(["convert", b, "--to", "sciml", "-o", c, "--periodic", "none"]) == 1
+    assert "was written periodic along x, y" in capsys.readouterr().err
+    assert main(["convert", b, "--to", "sciml", "-o", c]) == 0
+    for command in ("inspect", "plot"):
+        assert main([command, b]) == 1
+        assert f"import it first, sciml convert {b} --to sciml -o b-sciml.h5" in capsys.readouterr().err
+    with h5py.File(b, "r+") as file:
+        del file.attrs["sciml"]
+    assert main(["convert", b, "--to", "sciml", "-o", c, "--overwrite"]) == 1
     assert "give --periodic all" in capsys.readouterr().err
     assert main(["convert", b, "--to", "sciml", "-o", c, "--periodic", "z"]) == 1
     assert "axes among x, y" in capsys.readouterr().err
-    assert main(["convert", b, "--to", "sciml", "-o", c, "--periodic", "x"]) == 0
+    assert main(["convert", b, "--to", "sciml", "-o", c, "--periodic", "x", "--overwrite"]) == 0
     with open_dataset(c) as data:
         assert data.periodic == (True, False)
         assert (data["u"][()] == arrays["u"]).all()
@@ -391,7 +379,13 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         assert data.periodic == (True, True)
     assert main(["convert", a, "--to", "well", "-o", str(tmp_path / "well")]) == 0
     part = str(tmp_path / "well/data/test/test.hdf5")
-    assert main(["convert", part, "--to", "sciml", "-o", str(tmp_path / "d.h5")]) == 1
-    assert "needs no import" in capsys.readouterr().err
+    orbits = str(generate(recipe_registry["lorenz"](final_time=0.1), 1, tmp_path / "e.h5"))
+    for ours in (part, orbits):
+        assert main(["convert", ours, "--to", "sciml", "-o", str(tmp_path / "d.h5")]) == 1
+        assert "needs no import" in capsys.readouterr().err
+    with h5py.File(part, "r+") as file:
+        del file["provenance"], file.attrs["format"]
+    assert main(["convert", part, "--to", "sciml", "-o", c, "--periodic", "x", "--overwrite"]) == 1
+    assert "periodic='x': files of The Well say it" in capsys.readouterr().err
     assert main(["convert", a, "--to", "well"]) == 1
     assert "output is missing" in capsys.readouterr().err

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sciml.cli import main
 from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, save
 from sciml.datasets.fields import check_fields
 from sciml.datasets.kinds import create
 from sciml.datasets.kinds import write as write_rows
-from sciml.datasets.recipes import Darcy, PoissonStar
+from sciml.datasets.recipes import DarcyRecipe, PoissonStarRecipe
 from sciml.datasets.record import Record
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.solvers import CartesianGrid, Star, problem_registry, solve
@@ -79,12 +80,12 @@ def test_write_then_read(
 
 @pytest.fixture(scope="module")
 def darcy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(Darcy(resolution=33), 6, tmp_path_factory.mktemp("well") / "darcy.h5", shard_size=4)
+    return generate(DarcyRecipe(resolution=33), 6, tmp_path_factory.mktemp("well") / "darcy.h5", shard_size=4)
 
 
 @pytest.fixture(scope="module")
 def stars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(PoissonStar(resolution=41), 3, tmp_path_factory.mktemp("well") / "stars.h5")
+    return generate(PoissonStarRecipe(resolution=41), 3, tmp_path_factory.mktemp("well") / "stars.h5")
 
 
 def test_reading_is_lazy_and_strided(darcy: Path) -> None:
@@ -110,7 +111,7 @@ def test_first_frame_of_a_steady_problem_takes_no_space(darcy: Path) -> None:
 
 
 def test_stored_sample_is_regenerated_from_its_seed(darcy: Path, stars: Path) -> None:
-    for path, recipe in ((darcy, Darcy(resolution=33)), (stars, PoissonStar(resolution=41))):
+    for path, recipe in ((darcy, DarcyRecipe(resolution=33)), (stars, PoissonStarRecipe(resolution=41))):
         with open_dataset(path) as data:
             assert data.seeds is not None
             again = recipe.sample(int(data.seeds[2]))
@@ -184,6 +185,9 @@ def test_unreadable_files(darcy: Path, tmp_path: Path) -> None:
         open_dataset(tmp_path / "text.h5")
     with pytest.raises(DatasetFormatError, match="does not exist"):
         open_dataset(tmp_path / "none.h5")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetFormatError, match=r"'.*empty' is a folder: give an HDF5 file"):
+        open_dataset(tmp_path / "empty")
     for attribute, value, message in (
         ("format_version", 99, "version 99.*upgrade"),
         ("kind", "ode", "kind 'ode'"),
@@ -193,6 +197,23 @@ def test_unreadable_files(darcy: Path, tmp_path: Path) -> None:
             file.attrs[attribute] = value
         with pytest.raises(DatasetFormatError, match=message):
             open_dataset(tmp_path / "other.h5")
+
+
+def test_a_folder_is_refused_by_the_names_of_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate(DarcyRecipe(resolution=9), 4, "darcy", split=(0.5, 0.25, 0.25))
+    files = [f"darcy/data/{part}/darcy.hdf5" for part in ("test", "train", "valid")]
+    message = f"dataset 'darcy' is a folder: give one of its files, {', '.join(map(repr, files))}"
+    with pytest.raises(DatasetFormatError) as caught:
+        open_dataset("darcy")
+    assert str(caught.value) == message
+    for command in (["plot", "darcy"], ["convert", "darcy", "--to", "pdebench", "-o", "b.hdf5"]):
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+    with open_dataset(files[1]) as data:
+        assert data.n_trajectories == 2
 
 
 def test_layout_refuses_what_does_not_fit(tmp_path: Path) -> None:

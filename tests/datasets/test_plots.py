@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sciml.cli import main
-from sciml.datasets import FieldsLayout, FieldSpec, Trajectory
+from sciml.datasets import FieldsLayout, FieldSpec, OdeDataset, Trajectory, generate, recipe_registry
 from sciml.datasets.kinds import create
 from sciml.datasets.kinds import write as write_rows
-from sciml.datasets.plots import animate, energy_spectrum, plot_fields, plot_space_time, plot_spectrum
+from sciml.datasets.plots import (
+    animate,
+    energy_spectrum,
+    plot_fields,
+    plot_space_time,
+    plot_spectrum,
+    plot_states,
+)
 from sciml.datasets.reader import FieldsDataset
 from sciml.datasets.record import Record
 from sciml.errors import ConfigError
@@ -153,7 +160,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         for draw, message in (
             (lambda: plot_fields(data, "w"), "unknown field of a.h5 'w'"),
             (lambda: plot_fields(data, trajectory=2), "trajectory=2"),
+            (lambda: plot_fields(data, trajectory=1.0), r"trajectory=1\.0"),
             (lambda: plot_fields(data, frames=0), "frames=0"),
+            (lambda: plot_fields(data, frames="2"), "frames='2'"),
+            (lambda: plot_states(data), "is of kind 'fields': draw it with plot_fields"),
             (lambda: plot_space_time(data), "is 2D"),
             (lambda: animate(data, tmp_path / "a.gif"), "does not vary in time"),
         ):
@@ -166,6 +176,54 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
             animate(data, tmp_path / "b.mp4")
         with pytest.raises(ConfigError, match="ends in"):
             animate(data, tmp_path / "b.webm")
+
+
+@pytest.mark.parametrize(("name", "dim"), [("lotka-volterra", 2), ("lorenz", 3)])
+def test_states_are_drawn_over_time_and_in_phase_space(tmp_path: Path, name: str, dim: int) -> None:
+    path = generate(recipe_registry[name](final_time=0.5), 2, tmp_path / "a.h5")
+    with OdeDataset(path) as data:
+        states = data["states"][1]
+        curves, portrait = plot_states(data, trajectory=-1).axes
+        assert [line.get_label() for line in curves.lines] == list(data.components)
+        for line, values in zip(curves.lines, states.T, strict=True):
+            assert (line.get_xdata() == data.times).all()
+            assert (line.get_ydata() == values).all()
+        [orbit] = portrait.lines
+        drawn = orbit.get_data_3d() if dim == 3 else orbit.get_data()
+        assert (np.array(drawn) == states.T).all()
+        assert portrait.get_ylabel() == data.components[1]
+        with pytest.raises(ConfigError, match=r"trajectory=2: a\.h5 has 2, counted from 0; -1 is the last"):
+            plot_states(data, 2)
+        with pytest.raises(ConfigError, match="is of kind 'ode': draw it with plot_states"):
+            plot_fields(data)
+    with h5py.File(path, "r+") as file:
+        attributes, values = dict(file["states"].attrs), file["states"][:, :, :1]
+        del file["states"]
+        file["states"] = values
+        file["states"].attrs.update({**attributes, "names": ["x"], "descriptions": ["x"]})
+    with OdeDataset(path) as data:
+        assert len(plot_states(data).axes) == 1
+
+
+def test_odes_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate(recipe_registry["lorenz"](final_time=0.5), 2, "lorenz.h5")
+    assert main(["plot", "lorenz.h5", "--trajectory", "-1"]) == 0
+    with Image.open("lorenz.png") as picture:
+        assert picture.format == "PNG"
+    make(tmp_path / "a.h5", 1)
+    for file, wrong, message in (
+        ("lorenz.h5", ["--kind", "spectrum"], "kind='spectrum': lorenz.h5 holds states of ODEs"),
+        ("lorenz.h5", ["-o", "a.gif"], "states of ODEs are drawn into .png"),
+        ("lorenz.h5", ["--field", "x"], "field='x': all states of lorenz.h5 are drawn"),
+        ("a.h5", ["--kind", "states"], "kind='states' is for ODEs"),
+    ):
+        capsys.readouterr()
+        assert main(["plot", file, *wrong]) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

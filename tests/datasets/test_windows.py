@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, open_dataset
+from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, recipe_registry
 from sciml.datasets.kinds import create
 from sciml.datasets.kinds import write as write_rows
 from sciml.datasets.record import Record
@@ -219,6 +219,29 @@ def test_workers_and_pickles_read_the_same(tmp_path: Path, compressed: bool) -> 
     assert (windows[0]["input"] == first).all()
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_states_of_odes_are_channels_without_space(tmp_path: Path, in_memory: bool) -> None:
+    recipe = recipe_registry["lorenz"](final_time=0.1)
+    with open_dataset(generate(recipe, 3, tmp_path / "a.h5")) as data:
+        states = data["states"][()].astype(np.float32)
+        windows = data.torch(4, 2, stride=2, in_memory=in_memory)
+        rollout = data.torch(3, rollout=True)
+        names, count = data.components, len(data.times)
+    starts = count - 5 * 2
+    assert len(windows) == 3 * starts
+    assert windows.channels == names
+    for index in (0, starts - 1, 2 * starts + 3):
+        row, start = divmod(index, starts)
+        sample = windows[index]
+        assert (sample["input"].numpy() == states[row, start : start + 8 : 2]).all()
+        assert (sample["output"].numpy() == states[row, start + 8 : start + 12 : 2]).all()
+        assert sample["scalars"].shape == (len(windows.scalar_names),)
+    assert (rollout[1]["output"].numpy() == states[1, 3:]).all()
+    batch = next(iter(DataLoader(windows, batch_size=5)))
+    assert batch["input"].shape == (5, 4, 3)
+    assert batch["input"].dtype == torch.float32
+
+
 def test_a_replaced_file_is_refused(tmp_path: Path) -> None:
     make(tmp_path / "a.h5")
     windows = Windows(tmp_path / "a.h5")
@@ -234,7 +257,15 @@ def test_a_replaced_file_is_refused(tmp_path: Path) -> None:
         ({"n_in": 4, "n_out": 4}, "n_in=4, n_out=4, stride=1: a.h5 has 7 frames"),
         ({"stride": 7}, "choose a shorter window"),
         ({"n_in": 7, "rollout": True}, "choose a shorter window"),
-        ({"n_in": 0}, "n_in=0: it must be at least 1"),
+        ({"n_in": 0}, "n_in=0: give a whole number"),
+        ({"n_in": 1.5}, "n_in=1.5: give a whole number"),
+        ({"n_out": "2"}, "n_out='2': give a whole number"),
+        ({"n_in": True}, "n_in=True: give a whole number"),
+        ({"stride": None}, "stride=None: give a whole number"),
+        ({"rollout": 3}, "rollout=3: give True or False"),
+        ({"in_memory": "no"}, "in_memory='no': give True or False"),
+        ({"fields": [0]}, r"fields=\[0\]: give a list of names"),
+        ({"fields": 5}, "fields=5: give a list of names"),
         ({"stride": -1}, "stride=-1"),
         ({"n_out": 2, "rollout": True}, "n_out=2 with rollout"),
         ({"fields": "u"}, "give a list of names"),
