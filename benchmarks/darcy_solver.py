@@ -10,7 +10,7 @@ from _results import alternate, record
 from scipy.sparse.linalg import splu, spsolve
 
 from sciml.datasets import generate
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.solvers import CartesianGrid
 from sciml.solvers.five_point import FivePoint
 
@@ -24,7 +24,7 @@ def solves() -> list[list[object]]:
         grid = CartesianGrid.uniform(n - 1, (0.0, 0.0), (1.0, 1.0))
         ones = np.ones(grid.shape)
         for medium in ("binary", "smooth") if n == 421 else ("binary",):
-            a = Darcy(medium=medium).coefficient(1, grid.axes)  # type: ignore[arg-type]
+            a = DarcyRecipe(medium=medium).coefficient(1, grid.axes)  # type: ignore[arg-type]
             matrix, rhs = FivePoint(a, grid).matrix().tocsc(), np.ones((n - 2) ** 2)
             lu = {"permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}, "diag_pivot_thresh": 0.0}
             seconds = alternate(
@@ -63,7 +63,7 @@ def generated() -> str:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     before, started = usage.ru_utime + usage.ru_stime, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        generate(Darcy(resolution=85, refine=5), SAMPLES, Path(folder) / "darcy.h5", workers=WORKERS)
+        generate(DarcyRecipe(resolution=85, refine=5), SAMPLES, Path(folder) / "darcy.h5", workers=WORKERS)
     wall, usage = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = usage.ru_utime + usage.ru_stime - before
     return (

@@ -8,7 +8,7 @@ import torch
 from _results import record
 
 from sciml.datasets import generate
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, evaluate, train
 
 EPOCHS = 40
@@ -18,7 +18,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "darcy.h5", Path(folder) / "run"
         started, cpu = time.perf_counter(), time.process_time()
-        generate(Darcy(resolution=85), 1100, data)
+        generate(DarcyRecipe(resolution=85), 1100, data)
         generated = time.perf_counter() - started
         config = TrainConfig(stride=2, epochs=EPOCHS, n_train=1000, n_test=100)
         result = train(config, data, run)

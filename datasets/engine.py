@@ -22,12 +22,11 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError
 from sciml.files import read_json, refuse_existing, storage_errors, write_json
 from sciml.provenance import first_difference, git_commit, package_versions
 
 from .journal import Journal
-from .kinds import bytes_per_trajectory
 from .pools import run
 from .publication import (
     NEW,
@@ -39,7 +38,8 @@ from .publication import (
     restore_replaced,
     split_counts,
 )
-from .recipe import Layout, Recipe
+from .recipe import Recipe
+from .resources import refuse_many_steps, refuse_small_disk, refuse_small_memory
 from .shards import Shard, ShardTask, block_size, compute_shard
 
 try:
@@ -49,7 +49,7 @@ except ImportError:  # not on Windows
 
 __all__ = ["generate"]
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 OWN_NAMES = ("plan.json", "journal.jsonl", NEW, REPLACED)
 OWN_PATTERNS = ("shard-*.h5", ".*.tmp")
 NAME_BYTES = 200
@@ -69,6 +69,7 @@ def generate(
     split: Sequence[float] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    mix_commits: bool = False,
     plugins: Sequence[str] = (),
     progress: bool = True,
 ) -> Path:
@@ -104,6 +105,9 @@ def generate(
     overwrite : bool
         Replace a finished dataset, and discard unfinished work of another plan. The old one survives
         until the new one is complete.
+    mix_commits : bool
+        Finish unfinished work that another commit of sciml began. The file names both, and is verified
+        to a tolerance, not bit for bit.
     plugins : sequence of str
         Python files that worker processes load first.
     progress : bool
@@ -116,27 +120,29 @@ def generate(
     Raises
     ------
     OutputExistsError
-        If the dataset exists, or unfinished work of another plan does.
+        If the dataset exists, or unfinished work of another plan or another commit does.
     ConvergenceError
         If a trajectory and five replacements are rejected; the message names the last seed.
     DatasetFormatError
         If a shard proves damaged when it is merged (it is removed: run again), or a trajectory does not
         fit its layout.
     StorageError
-        If the disk has too little space (nothing is then written), is full or cannot be written;
-        finished shards are kept.
+        If the disk has too little space (nothing is then written), is full or cannot be written.
     SciMLError
-        If the executor fails, or worker processes die three times in a row; finished shards are kept.
+        If the executor fails, or worker processes die three times in a row. Finished shards are kept
+        whatever happens.
     ConfigError
         If ``n``, ``workers`` or ``shard_size`` is not an integer of at least 1, ``seed`` not one of at
         least 0, ``split`` is not three fractions, a plug-in is missing, ``path`` cannot be a file's name,
-        or the recipe does not run on the device.
+        the recipe does not run on the device, or the memory or the number of steps that it needs is too
+        large (`sciml.datasets.resources`; the memory of an executor's workers or of a device is not
+        known).
 
     Examples
     --------
     >>> from sciml.datasets import generate
-    >>> from sciml.datasets.recipes import Darcy
-    >>> generate(Darcy(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
+    >>> from sciml.datasets.recipes import DarcyRecipe
+    >>> generate(DarcyRecipe(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
     PosixPath('darcy.h5')
     """
     integers = {"n": n, "seed": seed, "workers": workers}
@@ -166,16 +172,21 @@ def generate(
         raise ConfigError(
             f"path={str(path)!r}: its name is longer than {NAME_BYTES} bytes, choose a shorter one"
         )
+    refuse_many_steps(recipe)
+    layout = recipe.layout()
+    size = int(shard_size or block_size(layout))
+    if executor is None and device == "cpu":
+        refuse_small_memory(recipe, layout, min(n, size, block_size(layout)), min(workers, -(-n // size)))
     config = {**recipe.config(), "n": n, "seed": seed}
     if split is not None:
         config["split"] = [float(share) for share in split]
     plan = {
         "plan_version": PLAN_VERSION,
         **config,
-        "shard_size": int(shard_size or block_size(recipe.layout())),
+        "shard_size": size,
         "device": device,
         "plugins": {Path(p).name: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in plugins},
-        "environment": {**package_versions(), "commit": git_commit()},
+        "environment": package_versions(),
     }
     with _locked(path):
         parts = path.with_name(path.name + ".parts")
@@ -190,11 +201,10 @@ def generate(
                 return path
             if split is not None:
                 refuse_strangers(path)
-        _refuse_small_disk(path, parts, recipe.layout(), n)
-        _prepare(parts, plan, overwrite)
+        refuse_small_disk(path, parts, layout, n)
+        _prepare(parts, plan, overwrite, mix_commits)
         shards = [
-            Shard(start, min(start + plan["shard_size"], n), parts / f"shard-{start:08d}.h5")
-            for start in range(0, n, plan["shard_size"])
+            Shard(start, min(start + size, n), parts / f"shard-{start:08d}.h5") for start in range(0, n, size)
         ]
         for shard in shards:
             if shard.path.exists():
@@ -209,10 +219,13 @@ def generate(
         ]
         try:
             _compute(tasks, shards, parts, executor, workers, f"generate {path.name}", progress)
-        except Exception:
-            if not any(shard.path.exists() for shard in shards):
+        except Exception as error:
+            finished = sum(shard.path.exists() for shard in shards)
+            if not finished:
                 # Nothing to go on with; another attempt, with other settings, should find nothing in its way.
                 _discard(parts)
+            elif isinstance(error, SciMLError):
+                error.args = (f"{error}; finished shards are kept ({finished} of {len(shards)})",)
             raise
         if split is None:
             publish_file(recipe, config, shards, path, parts)
@@ -233,10 +246,8 @@ def _compute(
 ) -> None:
     """Compute the shards that are missing, and keep the journal."""
     journal = Journal(parts / "journal.jsonl")
-    for shard in shards:
-        # Killed between a shard and its lines, or a line was torn.
-        if shard.path.exists() and not all(map(journal.knows, range(shard.start, shard.stop))):
-            journal.append(shard.entries())
+    # Killed between a shard and its lines, or a line was torn.
+    _catch_up(journal, shards)
     n = shards[-1].stop
     done = n - sum(task.stop - task.start for task in tasks)
     with (
@@ -245,12 +256,25 @@ def _compute(
         ) as bar,
         contextlib.closing(run(compute_shard, tasks, executor, workers)) as finished,
     ):
-        for entries in finished:
-            journal.append(entries)
-            bar.set_postfix_str(
-                f"{journal.rejected} rejected, {journal.cpu_seconds:.2g} CPU s each", refresh=False
-            )
-            bar.update(sum(entry["status"] == "done" for entry in entries))
+        try:
+            for entries in finished:
+                journal.append(entries)
+                bar.set_postfix_str(
+                    f"{journal.rejected} rejected, {journal.cpu_seconds:.2g} CPU s each", refresh=False
+                )
+                bar.update(sum(entry["status"] == "done" for entry in entries))
+        except KeyboardInterrupt:
+            # Tasks in hand are finished first.
+            finished.close()
+            _catch_up(journal, shards)
+            raise
+
+
+def _catch_up(journal: Journal, shards: Sequence[Shard]) -> None:
+    """Journal finished shards that it does not know."""
+    for shard in shards:
+        if shard.path.exists() and not all(map(journal.knows, range(shard.start, shard.stop))):
+            journal.append(shard.entries())
 
 
 def _is_there(path: Path) -> bool:
@@ -260,7 +284,7 @@ def _is_there(path: Path) -> bool:
 
 def _accept(path: Path, parts: Path, config: dict[str, Any], plan: dict[str, Any], resume: bool) -> None:
     """Return if a finished dataset may stay as it is."""
-    same_plan = _owned_plan(parts) == plan
+    same_plan = _owned_plan(parts)[0] == plan
     if not (resume or same_plan):
         refuse_existing(path, "pass --resume to keep it if it is complete, --overwrite to replace it")
     found = published_config(path)
@@ -274,24 +298,12 @@ def _accept(path: Path, parts: Path, config: dict[str, Any], plan: dict[str, Any
         _discard(parts)
 
 
-def _refuse_small_disk(path: Path, parts: Path, layout: Layout, n: int) -> None:
-    """Refuse to begin what cannot end: shards and the final dataset are there at the same time."""
-    there = sum(shard.stat().st_size for shard in parts.glob("shard-*.h5"))
-    needed = 2 * n * bytes_per_trajectory(layout) - there
-    folder = next(parent for parent in path.parents if parent.exists())
-    usage = shutil.disk_usage(folder)
-    # Some file systems do not tell, and give zeros.
-    if usage.total and needed > usage.free:
-        raise StorageError(
-            f"cannot write {str(path)!r}: shards and the final data need {needed / 1e6:.1f} MB more, "
-            f"{usage.free / 1e6:.1f} MB are free in {str(folder)!r}; free some space, choose another disk "
-            "or fewer trajectories"
-        )
-
-
-def _owned_plan(parts: Path) -> dict[str, Any] | None:
-    """Return the plan of a folder of shards, or None if it holds none."""
-    return read_json(parts / "plan.json") if (parts / "plan.json").is_file() else None
+def _owned_plan(parts: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the plan of a folder of shards, None if it holds none, and the commits that worked on it."""
+    if not (parts / "plan.json").is_file():
+        return None, []
+    plan = read_json(parts / "plan.json")
+    return plan, plan.pop("commits", [])
 
 
 def _is_ours(file: Path) -> bool:
@@ -307,12 +319,20 @@ def _discard(parts: Path) -> None:
     shutil.rmtree(parts)
 
 
-def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder of shards, or accept it if it belongs to the same plan."""
-    old = _owned_plan(parts)
-    if old == plan:
+def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool, mix_commits: bool) -> None:
+    """Make the folder of shards, or accept it if it belongs to the same plan and commit."""
+    (old, commits), commit = _owned_plan(parts), git_commit()
+    if old == plan and (mix_commits or commit in commits):
+        if commit not in commits:
+            write_json(parts / "plan.json", {**plan, "commits": [*commits, commit]})
         return
     if old is not None and not overwrite:
+        if old == plan:
+            raise OutputExistsError(
+                f"{str(parts)!r} holds an unfinished generation of commit {', '.join(commits)}, now {commit}: "
+                "check that one out, pass --mix-commits to finish it with this one (the file names both), or "
+                "--overwrite to discard it"
+            )
         raise OutputExistsError(
             f"{str(parts)!r} holds an unfinished generation ({first_difference(old, plan)}): "
             "finish it with its own settings, or pass --overwrite to discard it"
@@ -323,7 +343,7 @@ def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool) -> None:
         )
     if parts.exists():
         _discard(parts)
-    write_json(parts / "plan.json", plan)
+    write_json(parts / "plan.json", {**plan, "commits": [commit]})
 
 
 @contextlib.contextmanager

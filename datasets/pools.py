@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 DEATHS = 3
 """So many pools in a row may break without a finished task in between."""
+POLL_SECONDS = 1.0
 
 
 class _OneThread:
@@ -133,8 +134,8 @@ def run(
         except _Lost as lost:
             cause = lost.__cause__
             raise SciMLError(
-                f"the executor failed ({type(cause).__name__}: {cause}): finished shards are kept; "
-                "run the same again, with another executor if need be"
+                f"the executor failed ({type(cause).__name__}: {cause}): run the same again, with another "
+                "executor if need be"
             ) from cause
     elif workers == 1 or len(tasks) <= 1:
         for task in tasks:
@@ -160,8 +161,8 @@ def _run_in_processes(compute: Callable[[T], R], tasks: Sequence[T], workers: in
             deaths += 1
             if deaths == DEATHS:
                 raise SciMLError(
-                    f"a worker process died (killed, or out of memory) {DEATHS} times in a row: finished "
-                    "shards are kept; run the same command again, with fewer workers if memory is short"
+                    f"a worker process died (killed, or out of memory) {DEATHS} times in a row: run the same "
+                    "again, with fewer workers if memory is short"
                 ) from lost.__cause__
         finally:
             # Tasks in hand are finished.
@@ -182,7 +183,7 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
         except Exception as error:
             # Broken, or shut down.
             lost = error
-        for future in as_completed(futures):
+        for future in _completed(executor, futures):
             try:
                 result = future.result()
             except Exception as error:
@@ -193,9 +194,43 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
             yield futures[future], result
         if lost is not None:
             raise _Lost from lost
+    except _Lost:
+        # All are done, or nothing more will be heard of them.
+        futures.clear()
+        raise
     finally:
         # Tasks in hand would go on writing where the caller may clean up: they are waited for.
         wait([future for future in futures if not future.cancel()])
+
+
+def _completed(executor: Executor, futures: Iterable[Future[R]]) -> Iterator[Future[R]]:
+    """Yield futures as they are done.
+
+    Raises
+    ------
+    _Lost
+        If a Dask client lost its scheduler: what was submitted about then would stay pending for ever.
+    """
+    pending = set(futures)
+    while pending:
+        try:
+            for future in as_completed(pending, timeout=POLL_SECONDS):
+                pending.discard(future)
+                yield future
+        except TimeoutError:
+            if not _is_connected(executor):
+                raise _Lost from ConnectionError("the Dask cluster is closed or out of reach")
+
+
+def _is_connected(executor: Executor) -> bool:
+    """Whether the Dask client of an executor, if it has one, has a scheduler.
+
+    One that connects again has given up all its futures.
+    """
+    client = getattr(executor, "_client", None)
+    comm = getattr(client, "scheduler_comm", None)
+    lost = getattr(client, "status", None) in ("connecting", "closing", "closed")
+    return not (lost or (comm is not None and comm.closed()))
 
 
 def _start_worker() -> None:
@@ -232,7 +267,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     Examples
     --------
     >>> with dask_executor("tcp://node7:8786") as executor:  # doctest: +SKIP
-    ...     generate(Darcy(), 1000, "darcy.h5", executor=executor)
+    ...     generate(DarcyRecipe(), 1000, "darcy.h5", executor=executor)
     """
     try:
         from distributed import Client
@@ -263,7 +298,7 @@ def mpi_executor() -> Iterator[Executor]:
     Examples
     --------
     >>> with mpi_executor() as executor:  # doctest: +SKIP
-    ...     generate(Darcy(), 1000, "darcy.h5", executor=executor)
+    ...     generate(DarcyRecipe(), 1000, "darcy.h5", executor=executor)
     """
     started = "mpi4py.futures" in sys.modules
     try:

@@ -41,6 +41,7 @@ from .well import write_statistics
 
 __all__ = [
     "MANIFEST",
+    "bias_warning",
     "publish_file",
     "publish_folder",
     "published_config",
@@ -49,23 +50,27 @@ __all__ = [
     "split_counts",
     "summary",
     "verify_manifest",
+    "write_manifest",
 ]
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 PARTS = ("train", "valid", "test")
 NEW, REPLACED = "new-folder", "replaced-folder"
+BIAS = 0.1
+"""Of all trajectories drawn, so many may be rejected without a warning."""
 
 
 def split_counts(n: int, fractions: Sequence[float]) -> tuple[int, ...]:
     """Divide ``n`` trajectories among training, validation and test by largest remainder.
 
-    A part with a positive fraction gets at least one if there are enough.
+    A part with a positive fraction gets at least one.
 
     Raises
     ------
     ConfigError
-        If the fractions are not three numbers that are not negative and sum to 1.
+        If the fractions are not three numbers that are not negative and sum to 1, or more of them are
+        positive than there are trajectories.
 
     Examples
     --------
@@ -79,14 +84,19 @@ def split_counts(n: int, fractions: Sequence[float]) -> tuple[int, ...]:
         raise ConfigError(
             f"split={tuple(fractions)}: give the fractions of training, validation and test, which sum to 1"
         )
+    filled = int((shares > 0).sum())
+    if n < filled:
+        raise ConfigError(
+            f"split={tuple(fractions)}: n={n} cannot fill {filled} parts; take n={filled} or more, or give a "
+            "fraction of 0"
+        )
     exact = n * shares
     counts = np.floor(exact).astype(int)
     for part in np.argsort(counts - exact, kind="stable")[: n - counts.sum()]:
         counts[part] += 1
     for part in np.flatnonzero((shares > 0) & (counts == 0)):
-        if counts.max() > 1:
-            counts[counts.argmax()] -= 1
-            counts[part] = 1
+        counts[counts.argmax()] -= 1
+        counts[part] = 1
     return tuple(counts.tolist())
 
 
@@ -126,23 +136,7 @@ def publish_folder(
     numbers = {part: count for part, count in zip(PARTS, counts, strict=True) if count}
     _write_card(folder / f"{path.name}.yaml", path.name, recipe, numbers, record)
     rows = max(1, block_size(layout) // 8)
-    manifest = {
-        "format": "sciml",
-        "manifest_version": MANIFEST_VERSION,
-        "config": config,
-        "trajectories": numbers,
-        "rejected": len(record.rejected),
-        "cpu_seconds": record.cpu_seconds,
-        "files": {
-            file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "bytes": file.stat().st_size}
-            for file in sorted(folder.rglob("*"))
-            if file.is_file()
-        },
-        "statistics": {
-            file.relative_to(folder).as_posix(): _statistics(file, rows) for file in files.values()
-        },
-    }
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, config, numbers, len(record.rejected), record.cpu_seconds, rows)
     with storage_errors(path):
         for inner in (*(file.parent for file in files.values()), folder / "data", folder):
             fsync(inner)
@@ -152,6 +146,39 @@ def publish_folder(
             os.rename(path, parts / REPLACED)
         os.rename(folder, path)
         fsync(path.parent)
+
+
+def write_manifest(
+    folder: Path,
+    config: dict[str, Any],
+    trajectories: dict[str, int],
+    rejected: int,
+    cpu_seconds: float,
+    rows: int = 1,
+) -> None:
+    """Write ``manifest.json`` of a folder whose other files are complete.
+
+    ``trajectories`` counts them by part; statistics are taken over ``rows`` of them at a time.
+    """
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    manifest = {
+        "format": "sciml",
+        "manifest_version": MANIFEST_VERSION,
+        "config": config,
+        "trajectories": trajectories,
+        "rejected": rejected,
+        "cpu_seconds": cpu_seconds,
+        "files": {
+            file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "bytes": file.stat().st_size}
+            for file in files
+        },
+        "statistics": {
+            file.relative_to(folder).as_posix(): _statistics(file, rows)
+            for file in files
+            if file.suffix == ".hdf5"
+        },
+    }
+    write_json(folder / MANIFEST, manifest)
 
 
 def restore_replaced(path: Path, parts: Path) -> None:
@@ -194,13 +221,13 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _statistics(path: Path, rows: int) -> dict[str, dict[str, float]]:
+def _statistics(path: Path, rows: int) -> dict[str, dict[str, float | None]]:
     """Statistics of every array with a trajectory axis, ``rows`` trajectories at a time."""
     with open_hdf5(path) as file:
         return {name: _moments(file, name, rows) for name in row_datasets(file)}
 
 
-def _moments(file: h5py.File, name: str, rows: int) -> dict[str, float]:
+def _moments(file: h5py.File, name: str, rows: int) -> dict[str, float | None]:
     dataset = file[name]
     # The zeros before the solution of a steady problem are no data.
     steady = bool(file.attrs.get("steady", False)) and bool(dataset.attrs["time_varying"])
@@ -212,19 +239,18 @@ def _moments(file: h5py.File, name: str, rows: int) -> dict[str, float]:
         nan = np.isnan(values)
         nan_count += int(nan.sum())
         values = values[~nan]
+        if not values.size:
+            continue
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         # Blocks are joined so that nothing cancels: the update of Chan, Golub and LeVeque (1979).
         here, total = float(values.mean()), count + len(values)
         squares += float(((values - here) ** 2).sum()) + (here - mean) ** 2 * count * len(values) / total
         mean += (here - mean) * len(values) / total
         count = total
-    return {
-        "min": low,
-        "max": high,
-        "mean": mean,
-        "std": float(np.sqrt(squares / count)),
-        "nan_count": nan_count,
-    }
+    if not count:
+        return {**dict.fromkeys(("min", "max", "mean", "std")), "nan_count": nan_count}
+    std = float(np.sqrt(squares / count))
+    return {"min": low, "max": high, "mean": mean, "std": std, "nan_count": nan_count}
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -302,16 +328,36 @@ def summary(path: str | Path) -> str:
     >>> summary("darcy.h5")  # doctest: +SKIP
     'darcy.h5 holds 1100 trajectories (0 rejected and replaced, 31.2 CPU seconds)'
     """
-    path = Path(path)
-    if path.is_dir():
-        manifest = _read_manifest(path)
-        what = ", ".join(f"{count} {part}" for part, count in manifest["trajectories"].items())
-        rejected, cpu_seconds = manifest["rejected"], manifest["cpu_seconds"]
-    else:
-        with open_dataset(path) as data:
-            assert data.record is not None
-            what, rejected = str(data.n_trajectories), len(data.record.rejected)
-            cpu_seconds = data.record.cpu_seconds
+    parts, rejected, cpu_seconds = _counts(Path(path))
+    what = ", ".join(f"{count} {part}".strip() for part, count in parts.items())
     return (
         f"{path} holds {what} trajectories ({rejected} rejected and replaced, {cpu_seconds:.1f} CPU seconds)"
     )
+
+
+def bias_warning(path: str | Path) -> str:
+    """Warn of a published file or folder for which many trajectories were rejected; "" if few were.
+
+    Examples
+    --------
+    >>> bias_warning("burgers.h5")  # doctest: +SKIP
+    '20 of 120 trajectories (17 %) were rejected: the others may be a biased sample, ...'
+    """
+    parts, rejected, _ = _counts(Path(path))
+    drawn = sum(parts.values()) + rejected
+    if rejected <= BIAS * drawn:
+        return ""
+    return (
+        f"{rejected} of {drawn} trajectories ({rejected / drawn:.0%}) were rejected: the others may be a biased "
+        "sample, of what is easy to solve; a smaller step or a higher resolution may reject fewer"
+    )
+
+
+def _counts(path: Path) -> tuple[dict[str, int], int, float]:
+    """Trajectories by part ("" for a file), rejected ones, CPU seconds."""
+    if path.is_dir():
+        manifest = _read_manifest(path)
+        return manifest["trajectories"], manifest["rejected"], manifest["cpu_seconds"]
+    with open_dataset(path) as data:
+        assert data.record is not None
+        return {"": data.n_trajectories}, len(data.record.rejected), data.record.cpu_seconds

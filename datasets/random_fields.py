@@ -9,6 +9,7 @@ tau^(alpha - d/2). These are the conventions of the FNO
 benchmarks (arXiv 2010.08895); the sum is cut at a fixed number of modes, whatever the grid.
 """
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,8 +20,9 @@ from sciml.errors import ConfigError
 __all__ = ["GaussianRandomField"]
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+REAL, INTEGER = (int, float, np.integer, np.floating), (int, np.integer)
+# As many coefficients take 800 MB.
+MOST_COEFFICIENTS = 10**8
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class GaussianRandomField:
     Raises
     ------
     ConfigError
-        If a parameter is out of its range.
+        If a parameter is out of its range: alpha in [1e-6, 50], tau in [1e-6, 1e6], or the coefficients of
+        so many modes would not fit into 800 MB.
 
     Examples
     --------
@@ -64,15 +67,27 @@ class GaussianRandomField:
     def __post_init__(self) -> None:
         if self.boundary not in ("neumann", "periodic"):
             raise ConfigError(f"random field boundary={self.boundary!r}: choose 'neumann' or 'periodic'")
-        if isinstance(self.modes, bool) or not isinstance(self.modes, int | np.integer):
-            raise ConfigError(f"random field modes={self.modes!r}: give an integer, at least 2")
-        if not (0 < self.alpha <= 50 and 0 < self.tau <= 1e6 and self.modes >= 2 and self.dim in (1, 2, 3)):
+        # Powers of tau neither overflow nor vanish.
+        for name, kinds, least, most in (
+            ("alpha", REAL, 1e-6, 50),
+            ("tau", REAL, 1e-6, 1e6),
+            ("dim", INTEGER, 1, 3),
+            ("modes", INTEGER, 2, MOST_COEFFICIENTS),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+                kind = "an integer" if kinds is INTEGER else "a number"
+                raise ConfigError(f"random field {name}={value!r}: give {kind} from {least:g} to {most:g}")
+        sigma = self.sigma
+        if sigma is not None and (
+            isinstance(sigma, bool) or not isinstance(sigma, REAL) or not 0 < sigma < np.inf
+        ):
+            raise ConfigError(f"random field sigma={sigma!r}: it must be positive and finite, or None")
+        count = (self.modes if self.boundary == "neumann" else 2 * self.modes - 1) ** self.dim
+        if count > MOST_COEFFICIENTS:
             raise ConfigError(
-                f"random field alpha={self.alpha}, tau={self.tau}, modes={self.modes}, dim={self.dim}: "
-                "alpha must be positive and at most 50, tau at most 1e6, modes at least 2, dim 1 to 3"
+                f"random field modes={self.modes}: {count} coefficients are more than {MOST_COEFFICIENTS}, take fewer"
             )
-        if self.sigma is not None and not (_is_real(self.sigma) and 0 < self.sigma < np.inf):
-            raise ConfigError(f"random field sigma={self.sigma!r}: it must be positive and finite, or None")
 
     @property
     def wavenumbers(self) -> np.ndarray:
@@ -110,15 +125,20 @@ class GaussianRandomField:
         >>> round(float(np.sum(field.spectrum() ** 2)), 12)
         1.0
         """
-        unit = replace(self, sigma=1.0)
-        return replace(unit, sigma=float(np.sum(unit.spectrum() ** 2) ** -0.5))
+        square = np.sum(replace(self, sigma=1.0).spectrum() ** 2)
+        if square < sys.float_info.min:
+            raise ConfigError(
+                f"random field alpha={self.alpha}, tau={self.tau}: powers tau^-alpha underflow, take less of one"
+            )
+        return replace(self, sigma=float(square**-0.5))
 
     def spectrum(self) -> np.ndarray:
         """Return the standard deviation of each coefficient, shape (M,) * d.
 
         The sum of its squares is the expected mean square of the field.
         """
-        eigenvalues = sum(np.meshgrid(*[self.wavenumbers**2] * self.dim, indexing="ij"))
+        eigenvalues = np.asarray(sum(np.meshgrid(*[self.wavenumbers**2] * self.dim, indexing="ij")))
+        eigenvalues[(0,) * self.dim] = 1.0  # does not count, and its power may overflow
         sigma = self.tau ** (self.alpha - self.dim / 2) if self.sigma is None else self.sigma
         spectrum = sigma * (eigenvalues + self.tau**2) ** (-self.alpha / 2)
         spectrum[(0,) * self.dim] = 0.0

@@ -4,10 +4,13 @@ A recipe is a frozen dataclass; its fields are its parameters, the flags of ``sc
 the stored configuration.
 """
 
+import dataclasses
+import reprlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import numpy as np
 
@@ -17,6 +20,10 @@ from sciml.registry import Registry
 from sciml.solvers.grid import CartesianGrid
 
 __all__ = [
+    "MOST",
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "REAL",
     "FieldSpec",
     "FieldsLayout",
     "Layout",
@@ -27,6 +34,16 @@ __all__ = [
     "relative_difference",
     "trajectory_seeds",
 ]
+
+MOST = 10**6
+"""Largest number of nodes along an axis, of frames, and of whatever else a recipe counts."""
+# Whose powers can be computed.
+REAL = (-1e12, 1e12)
+"""Range of a parameter of either sign."""
+NOT_NEGATIVE = (0.0, 1e12)
+"""Range of a parameter that may be zero."""
+POSITIVE = (1e-12, 1e12)
+"""Range of a parameter that must be positive."""
 
 ATTEMPTS = 5
 """So many times a rejected trajectory is replaced."""
@@ -158,22 +175,53 @@ class Recipe(ABC):
     """A way to make trajectories.
 
     Subclasses are frozen dataclasses, registered with ``@recipe_registry.register(name)``. Their docstring
-    is the dataset's card.
+    is the dataset's card. A field declared ``int`` takes integers, ``float`` finite real numbers, neither
+    of them booleans, and ``Literal`` one of its choices; fields of other types are not looked at.
 
     Attributes
     ----------
     equation : str
         What is solved.
+    ranges : dict
+        Least and largest value of each parameter that has them; added to those of the base classes.
     check_limits : dict
         Largest accepted value of each of a trajectory's checks; both have the same names.
     accuracy : float
         The accuracy that the recipe states at its default settings: largest accepted relative
         difference of a trajectory to the same one of `refined`.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter has another type than its field, or is out of its range.
+
+    Examples
+    --------
+    >>> from sciml.datasets.recipes import DarcyRecipe
+    >>> DarcyRecipe(resolution=2.5)
+    Traceback (most recent call last):
+    sciml.errors.ConfigError: darcy resolution=2.5: give an integer
+    >>> DarcyRecipe(resolution=2)
+    Traceback (most recent call last):
+    sciml.errors.ConfigError: darcy resolution=2: use at least 5
     """
 
     equation: ClassVar[str] = ""
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {}
     check_limits: ClassVar[dict[str, float]] = {}
     accuracy: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {}
+        for base in reversed(type(self).__mro__):
+            ranges |= vars(base).get("ranges", {})
+        kind = recipe_registry.name_of(type(self)) or type(self).__name__
+        for parameter in dataclasses.fields(self):  # type: ignore[arg-type]
+            name, value = parameter.name, getattr(self, parameter.name)
+            remedy = _remedy(parameter.type, value, ranges.get(name))
+            if remedy:
+                # Of one line, also for an array.
+                raise ConfigError(f"{kind} {name}={' '.join(reprlib.repr(value).split())}: {remedy}")
 
     @abstractmethod
     def layout(self) -> Layout:
@@ -212,12 +260,42 @@ class Recipe(ABC):
         """Return the largest accepted value of each measure of `compare`."""
         return {"self_convergence": self.accuracy}
 
+    def working_memory(self, batch: int) -> float:
+        """Estimate the bytes that `sample_batch` of so many seeds takes besides its fields; 0 if unknown."""
+        return 0.0
+
+    def steps(self) -> float:
+        """Return how many steps in time a trajectory takes; 0 if that is not known beforehand."""
+        return 0.0
+
     def config(self) -> dict[str, Any]:
         """Return the name and all parameters, ready for JSON."""
         return {
             "recipe": recipe_registry.name_of(type(self)) or type(self).__name__,
             "parameters": jsonable(self),
         }
+
+
+def _remedy(declared: Any, value: Any, limits: tuple[float, float] | None) -> str:
+    """Return what to give instead of a value that a field cannot take; empty if it can."""
+    # A module may have turned its annotations into strings.
+    declared = {"int": int, "float": float}.get(declared, declared)
+    if get_origin(declared) is Literal:
+        choices = get_args(declared)
+        known = any(isinstance(value, type(choice)) and value == choice for choice in choices)
+        return "" if known else f"choose {' or '.join(map(repr, choices))}"
+    if declared not in (int, float):
+        return ""
+    kinds = (int, np.integer) if declared is int else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return "give an integer" if declared is int else "give a number"
+    least, most = limits or (-sys.float_info.max, sys.float_info.max)
+    # A float32 cannot be compared with the largest float64.
+    if least <= (value.item() if isinstance(value, np.generic) else value) <= most:
+        return ""
+    if limits and declared is int and value < least:
+        return f"use at least {least:.12g}"
+    return f"choose a value from {least:.12g} to {most:.12g}" if limits else "give a finite number"
 
 
 def relative_difference(

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from sciml.errors import ConvergenceError, DatasetFormatError, SciMLError
+from sciml.provenance import collect
 from sciml.registry import load_plugin
 
 from .atomic_hdf5 import atomic_hdf5
@@ -108,8 +109,8 @@ def block_size(layout: Layout) -> int:
 
     Examples
     --------
-    >>> from sciml.datasets.recipes import Darcy
-    >>> block_size(Darcy(resolution=43).layout())
+    >>> from sciml.datasets.recipes import DarcyRecipe
+    >>> block_size(DarcyRecipe(resolution=43).layout())
     32
     """
     return max(1, min(BLOCK_TRAJECTORIES, BLOCK_BYTES // bytes_per_trajectory(layout)))
@@ -196,8 +197,7 @@ def _settle(recipe: Recipe, task: ShardTask, index: int, seed: int, sample: Traj
             (sample,) = _sample(recipe, [seed], task.device)
     raise ConvergenceError(
         f"trajectory {index} and its {ATTEMPTS} replacements were rejected, the last with seed {seed}: "
-        f"{reason}; change the recipe's parameters (if a step is beyond stability: take a smaller step), "
-        "finished shards are kept"
+        f"{reason}; change the recipe's parameters, e.g. a smaller step or a higher resolution"
     )
 
 
@@ -302,7 +302,7 @@ def copy_trajectories(
         Of these trajectories.
     start, stop : int
     """
-    size = block_size(layout)
+    size, places = block_size(layout), []
     with atomic_hdf5(path, folder) as writer:
         create(writer.file, layout, stop - start)
         for shard in shards:
@@ -310,8 +310,21 @@ def copy_trajectories(
             if low >= high:
                 continue
             with open_shard(shard.path) as data:
+                places.append(data.provenance)
                 for row in range(low, high, size):
                     rows = slice(row - shard.start, min(row + size, high) - shard.start)
                     copy_rows(data.file, writer.file, row - start, rows)
             writer.check()
-        record.write(writer.file)
+        record.write(writer.file, _made(places))
+
+
+def _made(places: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return where and how the numbers of shards were made: every value that an attribute has there."""
+    now = collect()
+    texts = {
+        name: dict.fromkeys(str(place[name]) for place in places)
+        for name in ("git_commit", "versions", "machine", "processor", "system")
+    }
+    # What merges the shards had a part in it, too.
+    texts["git_commit"][now["git_commit"]] = None
+    return {**now, **{name: ", ".join(values) for name, values in texts.items()}}

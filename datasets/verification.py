@@ -272,6 +272,8 @@ def _regenerated(data: Dataset, record: Record, recipe: Recipe, rows: list[int],
     here, there = collect(), data.provenance
     names = ("versions", "machine", "processor", "system")
     same_place = record.device == "cpu" and all(str(there.get(name)) == _text(here[name]) for name in names)
+    # Shards of several commits: no one environment made all of them.
+    same_place &= ", " not in str(there.get("git_commit"))
     stored = [_read(data, layout, row) for row in rows]
     again = [recipe.sample(int(record.seeds[row])) for row in rows]
     subject = f"regenerated trajectories {', '.join(map(str, rows))} (seed {seed})"

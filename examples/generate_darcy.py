@@ -1,11 +1,11 @@
 """A Darcy dataset on two processes; run it again after a kill and it goes on. Then read it."""
 
 from sciml.datasets import generate, open_dataset
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 
 
 def main() -> float:
-    generate(Darcy(resolution=43), 100, "darcy100.h5", workers=2, resume=True)
+    generate(DarcyRecipe(resolution=43), 100, "darcy100.h5", workers=2, resume=True)
     with open_dataset("darcy100.h5") as data:
         coefficient, pressure = data["a"][0], data["u"][0, -1]
         residuals, limit = data.checks["relative_residual"]

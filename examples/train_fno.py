@@ -1,12 +1,12 @@
 """Train a Fourier neural operator on a small Darcy dataset and test it on a finer grid."""
 
 from sciml.datasets import generate
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, evaluate, train
 
 
 def main() -> list[dict]:
-    generate(Darcy(resolution=43), 220, "darcy43.h5", resume=True)
+    generate(DarcyRecipe(resolution=43), 220, "darcy43.h5", resume=True)
     train(TrainConfig(stride=2, epochs=12, modes=8, width=24), "darcy43.h5", "runs/darcy43", resume=True)
     rows = evaluate("runs/darcy43", "darcy43.h5")
     for row in rows:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sciml.datasets import generate
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, evaluate, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -37,7 +37,7 @@ def test_demo_goes_on_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_fno_on_darcy(tmp_path: Path) -> None:
-    data = generate(Darcy(resolution=85), 1100, tmp_path / "darcy.h5")
+    data = generate(DarcyRecipe(resolution=85), 1100, tmp_path / "darcy.h5")
     started = time.perf_counter()
     train(TrainConfig(stride=2, epochs=24, n_train=1000, n_test=100), data, tmp_path / "run")
     assert time.perf_counter() - started < 600

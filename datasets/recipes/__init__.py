@@ -1,27 +1,30 @@
-"""The recipes that ship with the suite; importing this package registers them."""
+"""The recipes that ship with the suite; importing this package registers them.
+
+A class is named as its recipe, with the suffix ``Recipe``: ``heat-star`` is `HeatStarRecipe`.
+"""
 
 from .conservation_laws import AdvectionRecipe, BurgersRecipe, KdvRecipe
-from .darcy import Darcy
-from .darcy_star import DarcyStar
-from .heat_star import HeatStar
+from .darcy import DarcyRecipe
+from .darcy_star import DarcyStarRecipe
+from .heat_star import HeatStarRecipe
 from .navier_stokes import NavierStokesRecipe
-from .odes import Lorenz, LotkaVolterra
-from .poisson_star import PoissonStar
+from .odes import LorenzRecipe, LotkaVolterraRecipe
+from .poisson_star import PoissonStarRecipe
 from .reactions import AllenCahnRecipe, GrayScottRecipe, KuramotoSivashinskyRecipe, ReactionDiffusionRecipe
 
 __all__ = [
     "AdvectionRecipe",
     "AllenCahnRecipe",
     "BurgersRecipe",
-    "Darcy",
-    "DarcyStar",
+    "DarcyRecipe",
+    "DarcyStarRecipe",
     "GrayScottRecipe",
-    "HeatStar",
+    "HeatStarRecipe",
     "KdvRecipe",
     "KuramotoSivashinskyRecipe",
-    "Lorenz",
-    "LotkaVolterra",
+    "LorenzRecipe",
+    "LotkaVolterraRecipe",
     "NavierStokesRecipe",
-    "PoissonStar",
+    "PoissonStarRecipe",
     "ReactionDiffusionRecipe",
 ]

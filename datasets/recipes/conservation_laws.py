@@ -9,13 +9,14 @@ from sciml.errors import ConfigError
 from sciml.solvers.spectral import AdvectionDiffusion, Burgers, FourierBasis, KortewegDeVries
 
 from ..random_fields import GaussianRandomField
-from ..recipe import FieldSpec, recipe_registry
+from ..recipe import MOST, NOT_NEGATIVE, POSITIVE, REAL, FieldSpec, recipe_registry
 from .periodic import PeriodicRecipe
 from .waves import SineWaves
 
 __all__ = ["AdvectionRecipe", "BurgersRecipe", "KdvRecipe"]
 
 Array = Any  # NumPy array or torch tensor
+PASSAGES = 20
 
 
 @recipe_registry.register("advection")
@@ -32,6 +33,8 @@ class AdvectionRecipe(PeriodicRecipe):
     equation = "u_t + beta u_x = 0 on (0, 1), periodic"
     check_limits = {"balance": 1e-12, "mean_drift": 1e-12, "closed_form": 1e-12}  # noqa: RUF012 - read only
     accuracy = 1e-6
+    # The waves have wavenumbers up to 8.
+    ranges = {"resolution": (18, MOST), "beta": REAL}  # noqa: RUF012 - read only
     fields = (FieldSpec("u", "transported quantity, dimensionless"),)
     conserves_mean = True
 
@@ -46,9 +49,11 @@ class AdvectionRecipe(PeriodicRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resolution < 18:
+        # Rounding of the phases, relative to which the wave is compared, grows with them.
+        if abs(self.beta) * self.final_time > PASSAGES:
             raise ConfigError(
-                f"advection resolution={self.resolution}: use at least 18, for waves up to wavenumber 8"
+                f"advection beta={self.beta}, final_time={self.final_time}: the wave crosses the box more than "
+                f"{PASSAGES} times, beyond which rounding spoils its phases; take less of one"
             )
 
     def pde(self) -> AdvectionDiffusion:
@@ -94,6 +99,7 @@ class BurgersRecipe(PeriodicRecipe):
     equation = "u_t + (u^2 / 2)_x = nu u_xx on (0, 1), periodic"
     check_limits = {"balance": 2e-4, "mean_drift": 1e-12}  # noqa: RUF012 - read only
     accuracy = 1e-6
+    ranges = {"viscosity": NOT_NEGATIVE}  # noqa: RUF012 - read only
     fields = (FieldSpec("u", "velocity, dimensionless"),)
     conserves_mean = True
 
@@ -152,6 +158,7 @@ class KdvRecipe(PeriodicRecipe):
     equation = "u_t + u u_x + u_xxx = 0 on (0, L), periodic"
     check_limits = {"balance": 1e-5, "mean_drift": 1e-12}  # noqa: RUF012 - read only
     accuracy = 2e-4
+    ranges = {"period": POSITIVE}  # noqa: RUF012 - read only
     fields = (FieldSpec("u", "surface elevation, dimensionless"),)
     conserves_mean = True
 
@@ -165,11 +172,6 @@ class KdvRecipe(PeriodicRecipe):
     """Largest step of the solver."""
     period: float = 128.0
     """L."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.period < np.inf:
-            raise ConfigError(f"kdv period={self.period}: it must be positive and finite")
 
     @property
     def length(self) -> float:

@@ -12,17 +12,18 @@ from sciml.solvers.grid import CartesianGrid
 from sciml.solvers.linear import dot
 
 from ..random_fields import GaussianRandomField
-from ..recipe import FieldsLayout, FieldSpec, Recipe, Trajectory, recipe_registry
+from ..recipe import MOST, POSITIVE, FieldsLayout, FieldSpec, Recipe, Trajectory, recipe_registry
 
-__all__ = ["Darcy"]
+__all__ = ["DarcyRecipe"]
 
 TOLERANCE = 1e-9  # of the relative residual: far below the error of the scheme
 SMOOTH_ACCURACY = 4e-3
+CONTRAST = 1e6
 
 
 @recipe_registry.register("darcy")
 @dataclass(frozen=True)
-class Darcy(Recipe):
+class DarcyRecipe(Recipe):
     """Steady Darcy flow through a random medium: the setting of the FNO benchmark, and a smooth one.
 
     -div(a grad u) = 1 on the unit square, u = 0 on its boundary; all dimensionless. The medium follows
@@ -51,6 +52,13 @@ class Darcy(Recipe):
     equation = "-div(a grad u) = 1 on (0, 1)^2, u = 0 on the boundary"
     check_limits = {"relative_residual": 1e-8}  # noqa: RUF012 - read only
     accuracy = 2e-2
+    ranges = {  # noqa: RUF012 - read only
+        "resolution": (5, MOST),
+        "refine": (1, MOST),
+        "high": POSITIVE,
+        "low": POSITIVE,
+        "amplitude": (0, 3),
+    }
 
     resolution: int = 85
     """Stored nodes per axis, both ends included."""
@@ -72,16 +80,12 @@ class Darcy(Recipe):
     """Wavenumbers per axis in the random field; the same at every resolution."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 5:
-            raise ConfigError(f"darcy resolution={self.resolution}: use at least 5 nodes per axis")
-        if self.refine < 1:
-            raise ConfigError(f"darcy refine={self.refine}: use at least 1")
-        if self.medium not in ("binary", "smooth"):
-            raise ConfigError(f"darcy medium={self.medium!r}: choose 'binary' or 'smooth'")
-        if not (0 < self.high < np.inf and 0 < self.low < np.inf):
-            raise ConfigError(f"darcy high={self.high}, low={self.low}: both must be positive and finite")
-        if not 0 <= self.amplitude <= 3:
-            raise ConfigError(f"darcy amplitude={self.amplitude}: choose a value from 0 to 3")
+        super().__post_init__()
+        if max(self.high / self.low, self.low / self.high) > CONTRAST:
+            raise ConfigError(
+                f"darcy high={self.high}, low={self.low}: the linear systems are too ill-conditioned, keep the "
+                f"ratio of the two below {CONTRAST:g}"
+            )
         self._field()
 
     def _field(self) -> GaussianRandomField:
@@ -119,6 +123,11 @@ class Darcy(Recipe):
         every = slice(None, None, self.refine)
         checks = {"relative_residual": _relative_residual(a, u, grid)}
         return Trajectory({"a": a[every, every], "u": u[every, every]}, {}, checks)
+
+    def working_memory(self, batch: int) -> float:
+        """Estimate from measurements: the multigrid solver of one sample, and the field's basis."""
+        nodes = (self.resolution - 1.0) * self.refine + 1
+        return 140 * nodes**2 + 24 * nodes * self.modes + 32.0 * self.modes**2
 
     def refined(self) -> Self:
         """Return the recipe solved on a grid twice as fine."""

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sciml.errors import ConfigError
 from sciml.solvers import Dirichlet, DivAGrad, EllipticProblem, solve
 
 from ..recipe import FieldsLayout, FieldSpec, Trajectory, recipe_registry
-from .random_star import RandomFunction, RandomStar, star_scalars
+from .random_star import RandomFunction, RandomStarRecipe, star_scalars
 
-__all__ = ["DarcyStar", "LogNormal"]
+__all__ = ["DarcyStarRecipe", "LogNormal"]
 
 
 class LogNormal:
@@ -42,7 +41,7 @@ class LogNormal:
 
 @recipe_registry.register("darcy-star")
 @dataclass(frozen=True)
-class DarcyStar(RandomStar):
+class DarcyStarRecipe(RandomStarRecipe):
     """Darcy flow in random star domains, solved to fourth order by PLG finite differences.
 
     -div(a grad u) = 1 in the star r < R + R sum_(k=2..5) a_k cos(k theta - p_k), u = 0 on its boundary;
@@ -62,14 +61,10 @@ class DarcyStar(RandomStar):
     equation = "-div(a grad u) = 1 in a random star, u = 0 on its boundary"
     check_limits = {"relative_residual": 1e-9}  # noqa: RUF012 - read only
     accuracy = 2e-4
+    ranges = {"amplitude": (0, 3)}  # noqa: RUF012 - read only
 
     amplitude: float = 1.0
     """Standard deviation of log a."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.amplitude <= 3:
-            raise ConfigError(f"darcy-star amplitude={self.amplitude}: choose a value from 0 to 3")
 
     def layout(self) -> FieldsLayout:
         """Return coefficient, mask and solution on the box, with the star's parameters as scalars."""

@@ -5,13 +5,12 @@ from typing import Self
 
 import numpy as np
 
-from sciml.errors import ConfigError
 from sciml.solvers import Dirichlet, EllipticOperator, ParabolicProblem, Star, evolve
 
-from ..recipe import FieldsLayout, FieldSpec, Trajectory, recipe_registry
-from .random_star import RandomFunction, RandomStar, star_scalars
+from ..recipe import MOST, POSITIVE, FieldsLayout, FieldSpec, Trajectory, recipe_registry
+from .random_star import RandomFunction, RandomStarRecipe, star_scalars
 
-__all__ = ["HeatStar"]
+__all__ = ["HeatStarRecipe"]
 
 FRAMES = 21
 
@@ -33,7 +32,7 @@ class _Initial:
 
 @recipe_registry.register("heat-star")
 @dataclass(frozen=True)
-class HeatStar(RandomStar):
+class HeatStarRecipe(RandomStarRecipe):
     """The heat equation in random star domains: PLG finite differences and ARK4, both of fourth order.
 
     u_t = kappa Laplace u in the star r < R + R sum_(k=2..5) a_k cos(k theta - p_k), u = 0 on its boundary,
@@ -55,6 +54,7 @@ class HeatStar(RandomStar):
     equation = "u_t = kappa Laplace u in a random star, u = 0 on its boundary"
     check_limits = {"energy_growth": 1e-12, "overshoot": 1e-12}  # noqa: RUF012 - read only
     accuracy = 5e-4
+    ranges = {"kappa": POSITIVE, "final_time": POSITIVE, "substeps": (1, MOST)}  # noqa: RUF012 - read only
 
     kappa: float = 0.01
     """Diffusivity."""
@@ -62,14 +62,6 @@ class HeatStar(RandomStar):
     """T, of the last frame."""
     substeps: int = 2
     """Steps of the solver between two frames."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("kappa", "final_time"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ConfigError(f"heat-star {name}={getattr(self, name)}: it must be positive and finite")
-        if self.substeps < 1:
-            raise ConfigError(f"heat-star substeps={self.substeps}: use at least 1")
 
     @property
     def times(self) -> np.ndarray:
@@ -112,6 +104,10 @@ class HeatStar(RandomStar):
                 "overshoot": max(float(largest[1:].max() / largest[0]) - 1, 0.0),
             },
         )
+
+    def steps(self) -> float:
+        """Return the number of steps."""
+        return (FRAMES - 1.0) * self.substeps
 
     def refined(self) -> Self:
         """Return the recipe on a grid twice as fine with half the step."""

@@ -8,7 +8,7 @@ import numpy as np
 from sciml.solvers.spectral import FourierBasis, NavierStokes
 
 from ..random_fields import GaussianRandomField
-from ..recipe import FieldSpec, recipe_registry
+from ..recipe import NOT_NEGATIVE, FieldSpec, recipe_registry
 from .periodic import PeriodicRecipe
 
 __all__ = ["NavierStokesRecipe"]
@@ -34,6 +34,7 @@ class NavierStokesRecipe(PeriodicRecipe):
     equation = "w_t + u . grad w = nu Laplace w + f, div u = 0 on (0, 1)^2, periodic"
     check_limits = {"balance": 1e-4, "mean_drift": 1e-12}  # noqa: RUF012 - read only
     accuracy = 1e-6
+    ranges = {"viscosity": NOT_NEGATIVE}  # noqa: RUF012 - read only
     dim = 2
     fields = (FieldSpec("w", "vorticity, dimensionless"),)
     conserves_mean = True
@@ -51,6 +52,13 @@ class NavierStokesRecipe(PeriodicRecipe):
     modes: int = 21
     """Wavenumbers per axis in the initial state; the same at every resolution."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._field()
+
+    def _field(self) -> GaussianRandomField:
+        return GaussianRandomField(2.5, 7.0, "periodic", 2, self.modes)
+
     def pde(self) -> NavierStokes:
         """Return the equation."""
         return NavierStokes(self.viscosity)
@@ -61,7 +69,7 @@ class NavierStokesRecipe(PeriodicRecipe):
 
     def initial(self, seed: int, axes: tuple[np.ndarray, ...]) -> np.ndarray:
         """Draw a random field."""
-        return GaussianRandomField(2.5, 7.0, "periodic", 2, self.modes).sample(seed, axes)[None]
+        return self._field().sample(seed, axes)[None]
 
     def forcing(self, axes: tuple[np.ndarray, ...]) -> np.ndarray:
         """Return f."""

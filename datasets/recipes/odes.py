@@ -10,9 +10,9 @@ import numpy as np
 from sciml.errors import ConfigError
 from sciml.solvers.timestepping import DORMAND_PRINCE, explicit_system, integrate
 
-from ..recipe import OdeLayout, Recipe, Trajectory, recipe_registry, relative_difference
+from ..recipe import MOST, POSITIVE, OdeLayout, Recipe, Trajectory, recipe_registry, relative_difference
 
-__all__ = ["Lorenz", "LotkaVolterra", "OdeRecipe"]
+__all__ = ["LorenzRecipe", "LotkaVolterraRecipe", "OdeRecipe"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class OdeRecipe(Recipe):
         If a parameter is out of its range.
     """
 
+    ranges = {"frames": (2, MOST), "final_time": POSITIVE, "step": POSITIVE}  # noqa: RUF012 - read only
     horizon: ClassVar[float] = np.inf
     """Time up to which a chaotic trajectory is compared point by point."""
     statistics_limit: ClassVar[float] = 0.0
@@ -35,15 +36,6 @@ class OdeRecipe(Recipe):
     """Time of the last state."""
     step: float = 0.01
     """Of the integrator."""
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        if self.frames < 2:
-            raise ConfigError(f"{name} frames={self.frames}: store at least 2 states")
-        for parameter in ("final_time", "step"):
-            value = getattr(self, parameter)
-            if not 0 < value < np.inf:
-                raise ConfigError(f"{name} {parameter}={value}: it must be positive and finite")
 
     @property
     def times(self) -> np.ndarray:
@@ -61,6 +53,11 @@ class OdeRecipe(Recipe):
     @abstractmethod
     def invariant(self, states: np.ndarray) -> dict[str, float]:
         """Return the checks of one trajectory, shape (T, d)."""
+
+    def steps(self) -> float:
+        """Return the number of steps, all of one length between two states."""
+        intervals = self.frames - 1
+        return intervals * float(np.ceil(self.final_time / intervals / self.step * (1 - 1e-9)))
 
     def sample(self, seed: int) -> Trajectory:
         """Return the trajectory of a seed."""
@@ -101,7 +98,7 @@ class OdeRecipe(Recipe):
 
 @recipe_registry.register("lotka-volterra")
 @dataclass(frozen=True)
-class LotkaVolterra(OdeRecipe):
+class LotkaVolterraRecipe(OdeRecipe):
     """Predators and prey: periodic orbits around a centre.
 
     x' = alpha x - beta x y, y' = delta x y - gamma y (Lotka 1925, Volterra 1926), all dimensionless.
@@ -113,6 +110,7 @@ class LotkaVolterra(OdeRecipe):
     equation = "x' = alpha x - beta x y, y' = delta x y - gamma y"
     check_limits = {"invariant_drift": 1e-9}  # noqa: RUF012 - read only
     accuracy = 1e-9
+    ranges = dict.fromkeys(("alpha", "beta", "gamma", "delta"), POSITIVE)
 
     alpha: float = 2 / 3
     """Growth rate of the prey."""
@@ -122,12 +120,6 @@ class LotkaVolterra(OdeRecipe):
     """Death rate of the predators."""
     delta: float = 1.0
     """Growth of the predators by prey."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("alpha", "beta", "gamma", "delta"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ConfigError(f"lotka-volterra {name}={getattr(self, name)}: it must be positive")
 
     def layout(self) -> OdeLayout:
         """Return prey and predators."""
@@ -157,7 +149,7 @@ class LotkaVolterra(OdeRecipe):
 
 @recipe_registry.register("lorenz")
 @dataclass(frozen=True)
-class Lorenz(OdeRecipe):
+class LorenzRecipe(OdeRecipe):
     """Lorenz's convection model on and near its strange attractor.
 
     x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z (Lorenz, J. Atmos. Sci. 20, 130, 1963),
@@ -171,6 +163,7 @@ class Lorenz(OdeRecipe):
     equation = "x' = sigma (y - x), y' = x (rho - z) - y, z' = x y - beta z"
     check_limits = {"absorbing_ball": 1.0}  # noqa: RUF012 - read only
     accuracy = 1e-4
+    ranges = dict.fromkeys(("sigma", "rho", "beta"), POSITIVE)
     horizon = 11.0
     statistics_limit = 0.2
 
@@ -184,12 +177,6 @@ class Lorenz(OdeRecipe):
     """Reduced Rayleigh number."""
     beta: float = 8 / 3
     """Aspect factor of the cells."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("sigma", "rho", "beta"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ConfigError(f"lorenz {name}={getattr(self, name)}: it must be positive")
 
     def layout(self) -> OdeLayout:
         """Return the three amplitudes."""

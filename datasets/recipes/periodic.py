@@ -12,7 +12,16 @@ from sciml.errors import ConfigError
 from sciml.solvers.grid import CartesianGrid
 from sciml.solvers.spectral import FourierBasis, SpectralEquation, SpectralSolver
 
-from ..recipe import FieldsLayout, FieldSpec, Recipe, Trajectory, recipe_registry, relative_difference
+from ..recipe import (
+    MOST,
+    POSITIVE,
+    FieldsLayout,
+    FieldSpec,
+    Recipe,
+    Trajectory,
+    recipe_registry,
+    relative_difference,
+)
 
 __all__ = ["PeriodicRecipe"]
 
@@ -33,6 +42,13 @@ class PeriodicRecipe(Recipe):
         If a parameter is out of its range.
     """
 
+    ranges = {  # noqa: RUF012 - read only
+        "resolution": (8, MOST),
+        "refine": (1, MOST),
+        "frames": (2, MOST),
+        "final_time": POSITIVE,
+        "step": POSITIVE,
+    }
     dim: ClassVar[int] = 1
     fields: ClassVar[tuple[FieldSpec, ...]]
     conserves_mean: ClassVar[bool] = False
@@ -53,14 +69,7 @@ class PeriodicRecipe(Recipe):
     """Largest step of the solver."""
 
     def __post_init__(self) -> None:
-        name = recipe_registry.name_of(type(self)) or type(self).__name__
-        for parameter, least in (("resolution", 8), ("refine", 1), ("frames", 2)):
-            if getattr(self, parameter) < least:
-                raise ConfigError(f"{name} {parameter}={getattr(self, parameter)}: use at least {least}")
-        for parameter in ("final_time", "step"):
-            value = getattr(self, parameter)
-            if not 0 < value < np.inf:
-                raise ConfigError(f"{name} {parameter}={value}: it must be positive and finite")
+        super().__post_init__()
         self.pde()
 
     @property
@@ -114,6 +123,21 @@ class PeriodicRecipe(Recipe):
             inputs=tuple(spec.name for spec in self.fields),
             targets=tuple(spec.name for spec in self.fields),
         )
+
+    def working_memory(self, batch: int) -> float:
+        """Estimate from measurements: states in work, frames, the initial state's basis, the monitor."""
+        components, modes = len(self.fields), 2 * getattr(self, "modes", 0)
+        nodes = self.resolution * self.refine
+        state = (
+            60.0 * components * nodes**self.dim + 20.0 * components * self.frames * self.resolution**self.dim
+        )
+        basis = 24.0 * nodes * modes + 32.0 * modes**self.dim
+        return batch * state + basis + (900 + 420 * batch) * self.steps()
+
+    def steps(self) -> float:
+        """Return the number of steps, all of one length between two frames."""
+        intervals = self.frames - 1
+        return intervals * float(np.ceil(self.final_time / intervals / self.step * (1 - 1e-9)))
 
     def sample(self, seed: int) -> Trajectory:
         """Return the trajectory of a seed."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from sciml.solvers import Poisson, solve
 
 from ..recipe import FieldsLayout, FieldSpec, Trajectory, recipe_registry
-from .random_star import RandomStar, star_scalars
+from .random_star import RandomStarRecipe, star_scalars
 
-__all__ = ["PoissonStar"]
+__all__ = ["PoissonStarRecipe"]
 
 
 @recipe_registry.register("poisson-star")
 @dataclass(frozen=True)
-class PoissonStar(RandomStar):
+class PoissonStarRecipe(RandomStarRecipe):
     """Poisson's equation on random star domains, solved to fourth order by PLG finite differences.
 
     Laplace u = f in the star r < R + R sum_(k=2..5) a_k cos(k theta - p_k), u = 0 on its boundary; all

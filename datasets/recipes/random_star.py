@@ -5,13 +5,12 @@ from typing import Self
 
 import numpy as np
 
-from sciml.errors import ConfigError
 from sciml.solvers import PLG, CartesianGrid, Star
 
 from ..random_fields import GaussianRandomField
-from ..recipe import Recipe, recipe_registry
+from ..recipe import MOST, Recipe
 
-__all__ = ["PETALS", "RandomFunction", "RandomStar", "star_scalars"]
+__all__ = ["PETALS", "RandomFunction", "RandomStarRecipe", "star_scalars"]
 
 PETALS = (2, 3, 4, 5)
 
@@ -67,7 +66,7 @@ def star_scalars(star: Star) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class RandomStar(Recipe):
+class RandomStarRecipe(Recipe):
     """A problem in a random star, with one random function on the box [-1/2, 1/2]^2 that contains it.
 
     The star is r < R + R sum_(k=2..5) a_k cos(k theta - p_k), with R uniform in [0.28, 0.36], a_k =
@@ -80,6 +79,13 @@ class RandomStar(Recipe):
     ConfigError
         If a parameter is out of its range.
     """
+
+    ranges = {  # noqa: RUF012 - read only
+        "resolution": (33, MOST),
+        "refine": (1, MOST),
+        "degree": (2, 4),
+        "roughness": (0, 0.35),
+    }
 
     resolution: int = 65
     """Stored nodes per axis of the box, both ends included."""
@@ -97,14 +103,7 @@ class RandomStar(Recipe):
     """Wavenumbers per axis in the random function; the same at every resolution."""
 
     def __post_init__(self) -> None:
-        name = recipe_registry.name_of(type(self)) or type(self).__name__
-        if self.resolution < 33:
-            raise ConfigError(f"{name} resolution={self.resolution}: use at least 33 nodes per axis")
-        if self.refine < 1:
-            raise ConfigError(f"{name} refine={self.refine}: use at least 1")
-        if not 0 <= self.roughness <= 0.35:
-            raise ConfigError(f"{name} roughness={self.roughness}: choose a value from 0 to 0.35")
-        self.method()
+        super().__post_init__()
         self._field()
 
     def _field(self) -> GaussianRandomField:
@@ -143,6 +142,13 @@ class RandomStar(Recipe):
         kept = values[..., every, every]
         inside = np.isfinite(kept)
         return np.where(inside, kept, 0.0), inside.reshape(-1, *inside.shape[-2:])[0].astype(float)
+
+    def working_memory(self, batch: int) -> float:
+        """Estimate from measurements: stencils and factors of one sample, and the function's basis."""
+        nodes = ((self.resolution - 1.0) * self.refine + 1) ** 2
+        # A third of the box is inside; the function is also evaluated on all stored nodes.
+        points = max(nodes / 3, float(self.resolution) ** 2)
+        return 900 * nodes + 40 * points * self.modes + 32.0 * self.modes**2
 
     def refined(self) -> Self:
         """Return the recipe solved on a grid twice as fine."""

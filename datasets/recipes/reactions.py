@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from sciml.errors import ConfigError
 from sciml.solvers.spectral import (
     AllenCahn,
     FourierBasis,
@@ -15,7 +14,7 @@ from sciml.solvers.spectral import (
 )
 
 from ..random_fields import GaussianRandomField
-from ..recipe import FieldSpec, recipe_registry
+from ..recipe import NOT_NEGATIVE, POSITIVE, REAL, FieldSpec, recipe_registry
 from .periodic import PeriodicRecipe
 from .waves import SineWaves
 
@@ -39,6 +38,7 @@ class ReactionDiffusionRecipe(PeriodicRecipe):
     equation = "u_t = nu u_xx + rho u (1 - u) on (0, 1), periodic"
     check_limits = {"balance": 1e-6, "range": 1e-6}  # noqa: RUF012 - read only
     accuracy = 1e-6
+    ranges = {"nu": NOT_NEGATIVE, "rho": REAL}  # noqa: RUF012 - read only
     fields = (FieldSpec("u", "concentration, dimensionless"),)
 
     nu: float = 0.002
@@ -85,6 +85,7 @@ class AllenCahnRecipe(PeriodicRecipe):
     equation = "u_t = epsilon^2 Laplace u + u - u^3 on (0, 1)^2, periodic"
     check_limits = {"balance": 3e-6, "range": 1e-4, "free_energy_rise": 1e-9}  # noqa: RUF012 - read only
     accuracy = 3e-4
+    ranges = {"epsilon": NOT_NEGATIVE}  # noqa: RUF012 - read only
     dim = 2
     fields = (FieldSpec("u", "order parameter, dimensionless"),)
 
@@ -157,6 +158,7 @@ class GrayScottRecipe(PeriodicRecipe):
     equation = "A_t = D_A Laplace A - A B^2 + F (1 - A), B_t = D_B Laplace B + A B^2 - (F + k) B, periodic"
     check_limits = {"balance": 1e-5, "range": 1e-3}  # noqa: RUF012 - read only
     accuracy = 1e-3
+    ranges = dict.fromkeys(("feed", "kill", "diffusivity_a", "diffusivity_b"), NOT_NEGATIVE)
     dim = 2
     fields = (FieldSpec("A", "concentration of A"), FieldSpec("B", "concentration of B"))
 
@@ -222,6 +224,7 @@ class KuramotoSivashinskyRecipe(PeriodicRecipe):
     equation = "u_t + u u_x + u_xx + u_xxxx = 0 on (0, L), periodic"
     check_limits = {"balance": 1e-4, "mean_drift": 1e-12}  # noqa: RUF012 - read only
     accuracy = 1e-3
+    ranges = {"period": POSITIVE}  # noqa: RUF012 - read only
     horizon = 50.0
     statistics_limit = 0.5
     fields = (FieldSpec("u", "slope of a flame front, dimensionless"),)
@@ -235,11 +238,6 @@ class KuramotoSivashinskyRecipe(PeriodicRecipe):
     """Largest step of the solver."""
     period: float = 64.0
     """L."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.period < np.inf:
-            raise ConfigError(f"kuramoto-sivashinsky period={self.period}: it must be positive and finite")
 
     @property
     def length(self) -> float:

@@ -126,13 +126,13 @@ def _generate(report: "Report", output: Path) -> None:
     import numpy as np
 
     from sciml.datasets import FieldsDataset, Recipe, generate
-    from sciml.datasets.recipes import Darcy, NavierStokesRecipe, PoissonStar
+    from sciml.datasets.recipes import DarcyRecipe, NavierStokesRecipe, PoissonStarRecipe
     from sciml.datasets.verification import verify
 
     print(f"2/3 generate: {SAMPLES} Darcy problems, {STARS} random stars, {FLOWS} flows; verify each file")
     recipes: dict[str, tuple[Recipe, int]] = {
-        "darcy": (Darcy(), SAMPLES),
-        "stars": (PoissonStar(), STARS),
+        "darcy": (DarcyRecipe(), SAMPLES),
+        "stars": (PoissonStarRecipe(), STARS),
         "flows": (NavierStokesRecipe(frames=13, final_time=12.0), FLOWS),
     }
     rows: list[list[object]] = []

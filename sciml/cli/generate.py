@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class GenerateOptions:
     """Keep a finished dataset of the same settings. Unfinished work is always taken up."""
     overwrite: bool = False
     """Replace a finished dataset, discard unfinished work of other settings."""
+    mix_commits: bool = False
+    """Finish unfinished work of another commit of sciml; the file names both."""
     quiet: bool = False
     """No progress bar."""
 
@@ -69,7 +72,7 @@ def _executor(options: GenerateOptions) -> Iterator[Executor | None]:
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Generate a dataset by a named recipe, whose parameters are flags."""
     from sciml.datasets import generate, open_dataset, recipe_registry
-    from sciml.datasets.publication import summary
+    from sciml.datasets.publication import bias_warning, summary
 
     name = take_name(arguments, "recipe", recipe_registry, "sciml generate RECIPE [options]", EXAMPLE)
     if name is None:
@@ -101,10 +104,13 @@ def run(arguments: list[str], plugins: list[str]) -> None:
             split=options.split,
             resume=options.resume,
             overwrite=options.overwrite,
+            mix_commits=options.mix_commits,
             plugins=plugins,
             progress=not options.quiet,
         )
     print(f"{summary(path)}; look at it with: sciml inspect {path}")
+    if warning := bias_warning(path):
+        print(f"sciml: warning: {warning}", file=sys.stderr)
     failed: set[str] = set()
     for file in sorted(path.glob("data/*/*.hdf5")) if options.split else [path]:
         with open_dataset(file) as data:

@@ -9,16 +9,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from sciml.datasets import generate, pools
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.errors import ConfigError, SciMLError
 
-RECIPE = Darcy(resolution=17)
+RECIPE = DarcyRecipe(resolution=17)
 
 
 def same(one: Path, two: Path) -> bool:
@@ -144,9 +145,50 @@ def test_dask(tmp_path: Path, serial: Path) -> None:
         assert same(tmp_path / "d.h5", serial)
 
 
-@pytest.mark.slow  # a cluster that closes while tasks are submitted can leave them pending for ever
+@pytest.mark.parametrize(
+    ("status", "closed"), [("connecting", False), ("closed", False), ("closing", False), ("running", True)]
+)
+def test_pending_futures_of_a_client_without_a_scheduler_are_lost(
+    monkeypatch: pytest.MonkeyPatch, status: str, closed: bool
+) -> None:
+    """What Dask leaves of tasks that are submitted while a cluster closes: nothing ever comes back."""
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0.01)
+
+    class Silent(Executor):
+        _client = SimpleNamespace(status="running", scheduler_comm=SimpleNamespace(closed=lambda: False))
+
+        def submit(self, function: Callable, /, *arguments: object, **options: object) -> Future:
+            future: Future = Future()
+            if arguments[0] == -1:
+                future.set_result(function(*arguments))
+            else:
+                # Half a second of silence is no reason to give up.
+                threading.Timer(0.5, self.lose).start()
+            return future
+
+        def lose(self) -> None:
+            self._client.status, self._client.scheduler_comm.closed = status, lambda: closed
+
+    results = pools.run(abs, [-1, -2], Silent())
+    assert next(results) == 1
+    started = time.monotonic()
+    with pytest.raises(
+        SciMLError, match=r"the executor failed \(ConnectionError: the Dask cluster is closed"
+    ):
+        next(results)
+    assert time.monotonic() - started > 0.3
+
+
+def test_a_connection_error_of_a_task_is_its_own() -> None:
+    def refuse(task: int) -> None:
+        raise ConnectionError("the recipe's server is down")
+
+    with pytest.raises(ConnectionError, match="the recipe's server"):
+        list(pools.run(refuse, [1], Dying(RuntimeError(), 9)))
+
+
 def test_dask_that_closes(tmp_path: Path) -> None:
-    """The cluster is gone, and the work goes on elsewhere."""
+    """While tasks are being submitted: the cluster is gone, and the work goes on elsewhere."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -162,7 +204,7 @@ def test_dask_that_closes(tmp_path: Path) -> None:
             closing = threading.Thread(target=close_after_the_first_shard)
             closing.start()
             with pytest.raises(SciMLError, match=r"the executor failed .* shards are kept"):
-                generate(Darcy(resolution=65), 120, path, shard_size=3, executor=executor)
+                generate(DarcyRecipe(resolution=9), 600, path, shard_size=1, executor=executor)
             closing.join()
     assert list(parts.glob("shard-*.h5"))
 

@@ -13,8 +13,8 @@ from sciml.datasets.recipes import (
     GrayScottRecipe,
     KdvRecipe,
     KuramotoSivashinskyRecipe,
-    Lorenz,
-    LotkaVolterra,
+    LorenzRecipe,
+    LotkaVolterraRecipe,
     NavierStokesRecipe,
     ReactionDiffusionRecipe,
 )
@@ -35,7 +35,10 @@ SHORT: tuple[PeriodicRecipe, ...] = (
 )
 # Of the relative difference to the equation written out again: three times what seeds 1 and 2 have.
 LIMITS = (7e-3, 5e-7, 2e-10, 3e-6, 2e-6, 1e-4, 4e-4, 1e-6)
-ODES: tuple[Recipe, ...] = (LotkaVolterra(final_time=4.0, frames=41), Lorenz(final_time=2.0, frames=21))
+ODES: tuple[Recipe, ...] = (
+    LotkaVolterraRecipe(final_time=4.0, frames=41),
+    LorenzRecipe(final_time=2.0, frames=21),
+)
 
 
 def names(recipe: Recipe) -> str:
@@ -133,9 +136,9 @@ def test_beyond_the_horizon_statistics_are_compared() -> None:
 
 def test_lotka_volterra_orbits_close() -> None:
     # Small orbits around the centre have the period 2 pi / sqrt(alpha gamma).
-    recipe = LotkaVolterra(alpha=1.0, beta=1.0, final_time=2 * np.pi, frames=3)
+    recipe = LotkaVolterraRecipe(alpha=1.0, beta=1.0, final_time=2 * np.pi, frames=3)
 
-    class Near(LotkaVolterra):
+    class Near(LotkaVolterraRecipe):
         def initial(self, seed: int) -> np.ndarray:
             return np.array([1.001, 1.0])
 
@@ -159,15 +162,16 @@ def test_sine_waves_have_the_declared_ranges() -> None:
         (lambda: KdvRecipe(step=0.0), "kdv step=0"),
         (lambda: KuramotoSivashinskyRecipe(period=-1.0), "period=-1"),
         (lambda: AdvectionRecipe(frames=1), "advection frames=1"),
-        (lambda: LotkaVolterra(alpha=0.0), "alpha=0"),
-        (lambda: Lorenz(rho=np.nan), "rho=nan"),
-        (lambda: Lorenz(final_time=np.inf), "final_time=inf"),
-        (lambda: LotkaVolterra(frames=1), "frames=1"),
-        (lambda: LotkaVolterra().sample_batch([1], device="cuda"), "CPU only"),
+        (lambda: LotkaVolterraRecipe(alpha=0.0), "alpha=0"),
+        (lambda: LorenzRecipe(rho=np.nan), "rho=nan"),
+        (lambda: LorenzRecipe(final_time=np.inf), "final_time=inf"),
+        (lambda: LotkaVolterraRecipe(frames=1), "frames=1"),
+        (lambda: LotkaVolterraRecipe().sample_batch([1], device="cuda"), "CPU only"),
         (lambda: GrayScottRecipe(feed=np.nan), "feed=nan"),
         (lambda: KdvRecipe(period=np.nan), "kdv period=nan"),
         (lambda: AllenCahnRecipe(tau=-1.0), "tau=-1"),
         (lambda: AdvectionRecipe(resolution=17), "advection resolution=17: use at least 18"),
+        (lambda: AdvectionRecipe(beta=-11.0), "advection beta=-11.0, final_time=2.0: .* more than 20 times"),
         (lambda: BurgersRecipe(modes=1), "modes=1"),
         (lambda: BurgersRecipe(modes=20.5), "modes=20.5"),
         (lambda: BurgersRecipe(modes=172), "burgers modes=172: 512 points resolve 171"),
@@ -199,8 +203,8 @@ def test_refined_halves_spacing_and_step(recipe: PeriodicRecipe) -> None:
     assert replace(fine, refine=recipe.refine, step=recipe.step) == recipe
 
 
-@pytest.mark.parametrize("recipe", [BurgersRecipe(step=1e9), Lorenz(step=1.0)], ids=names)
-def test_a_step_longer_than_a_frame_is_halved_all_the_same(recipe: BurgersRecipe | Lorenz) -> None:
+@pytest.mark.parametrize("recipe", [BurgersRecipe(step=1e9), LorenzRecipe(step=1.0)], ids=names)
+def test_a_step_longer_than_a_frame_is_halved_all_the_same(recipe: BurgersRecipe | LorenzRecipe) -> None:
     fine = recipe.refined()
     assert fine.step == recipe.final_time / (recipe.frames - 1) / 2
 

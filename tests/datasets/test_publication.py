@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from sciml.datasets import FieldsDataset, engine, generate, open_dataset, publication, shards
 from sciml.datasets.publication import REPLACED, split_counts, summary, verify_manifest
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
 
-RECIPE = Darcy(resolution=9)
+RECIPE = DarcyRecipe(resolution=9)
 SPLIT = (0.5, 0.25, 0.25)
 FILES = [
     "darcy.yaml",
@@ -49,7 +49,7 @@ def fields(path: Path) -> dict[str, np.ndarray]:
 
 
 @given(
-    n=st.integers(1, 10_000),
+    n=st.integers(3, 10_000),
     weights=st.tuples(*[st.integers(0, 1000)] * 3).filter(lambda weights: sum(weights) > 0),
 )
 def test_largest_remainder(n: int, weights: tuple[int, int, int]) -> None:
@@ -58,8 +58,7 @@ def test_largest_remainder(n: int, weights: tuple[int, int, int]) -> None:
     assert counts.sum() == n
     assert (counts[shares == 0] == 0).all()
     positive = shares > 0
-    if n >= positive.sum():
-        assert (counts[positive] > 0).all()
+    assert (counts[positive] > 0).all()
     if (n * shares[positive] >= 1).all():
         assert (np.abs(counts - n * shares) < 1 + 1e-6).all()
 
@@ -68,7 +67,13 @@ def test_split_counts_by_hand() -> None:
     assert split_counts(1100, (0.8, 0.1, 0.1)) == (880, 110, 110)
     assert split_counts(10, (0.75, 0.25, 0)) == (8, 2, 0)
     assert split_counts(70, (0.1, 0.1, 0.8)) == (7, 7, 56)
-    assert split_counts(1, (0.8, 0.1, 0.1)) == (1, 0, 0)
+    assert split_counts(1, (0, 1, 0)) == (0, 1, 0)
+    assert split_counts(3, (0.98, 0.01, 0.01)) == (1, 1, 1)
+    for n, shares, parts in ((2, (0.8, 0.1, 0.1), 3), (1, (0.5, 0.5, 0), 2)):
+        with pytest.raises(
+            ConfigError, match=rf"split=.*: n={n} cannot fill {parts} parts; take n={parts} or"
+        ):
+            split_counts(n, shares)
     for wrong in ((0.8, 0.1), (0.8, 0.3, -0.1), (0.8, 0.1, 0.2), (np.nan, 0.5, 0.5)):
         with pytest.raises(ConfigError, match="split="):
             split_counts(10, wrong)
@@ -132,6 +137,20 @@ def test_statistics_are_joined_over_blocks(tmp_path: Path, monkeypatch: pytest.M
         assert found["std"] == pytest.approx(np.nanstd(values), rel=1e-9)
         assert found["mean"] == pytest.approx(np.nanmean(values), rel=1e-14)
         assert found["nan_count"] == 1
+
+
+def test_statistics_of_blocks_without_values(tmp_path: Path) -> None:
+    path, values = tmp_path / "x.h5", np.arange(12.0).reshape(4, 3)
+    values[1] = np.nan
+    with h5py.File(path, "w") as file:
+        for name, data in (("some", values), ("none", np.full((4, 3), np.nan))):
+            file[name] = data
+            file[name].attrs["sample_varying"] = file[name].attrs["time_varying"] = True
+    found = publication._statistics(path, 1)
+    assert found["some"]["mean"] == pytest.approx(np.nanmean(values))
+    assert found["some"]["nan_count"] == 3
+    # JSON has no NaN.
+    assert found["none"] == {"min": None, "max": None, "mean": None, "std": None, "nan_count": 12}
 
 
 def test_the_wells_loader_reads_it(folder: Path) -> None:

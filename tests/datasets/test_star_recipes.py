@@ -12,22 +12,22 @@ from scipy.special import j0, jn_zeros
 from sciml.datasets import recipe_registry
 from sciml.datasets.recipe import FieldsLayout
 from sciml.datasets.recipes import heat_star
-from sciml.datasets.recipes.darcy_star import DarcyStar, LogNormal
-from sciml.datasets.recipes.heat_star import FRAMES, HeatStar
-from sciml.datasets.recipes.poisson_star import PoissonStar
-from sciml.datasets.recipes.random_star import RandomStar
+from sciml.datasets.recipes.darcy_star import DarcyStarRecipe, LogNormal
+from sciml.datasets.recipes.heat_star import FRAMES, HeatStarRecipe
+from sciml.datasets.recipes.poisson_star import PoissonStarRecipe
+from sciml.datasets.recipes.random_star import RandomStarRecipe
 from sciml.errors import ConfigError
 
-RECIPES: dict[str, RandomStar] = {
-    "poisson-star": PoissonStar(),
-    "darcy-star": DarcyStar(),
-    "heat-star": HeatStar(),
+RECIPES: dict[str, RandomStarRecipe] = {
+    "poisson-star": PoissonStarRecipe(),
+    "darcy-star": DarcyStarRecipe(),
+    "heat-star": HeatStarRecipe(),
 }
 every = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 
 
 @every
-def test_trajectories_fit_their_layout_and_pass_their_checks(recipe: RandomStar) -> None:
+def test_trajectories_fit_their_layout_and_pass_their_checks(recipe: RandomStarRecipe) -> None:
     layout, trajectory = recipe.layout(), recipe.sample(3)
     assert isinstance(layout, FieldsLayout)
     assert recipe_registry[layout.name] is type(recipe)
@@ -44,7 +44,7 @@ def test_trajectories_fit_their_layout_and_pass_their_checks(recipe: RandomStar)
 
 
 @every
-def test_sample_is_a_pure_function_of_the_seed(recipe: RandomStar) -> None:
+def test_sample_is_a_pure_function_of_the_seed(recipe: RandomStarRecipe) -> None:
     small = replace(recipe, resolution=33)
     first, again, other = (small.sample(seed) for seed in (4, 4, 5))
     assert first.scalars == again.scalars
@@ -55,7 +55,7 @@ def test_sample_is_a_pure_function_of_the_seed(recipe: RandomStar) -> None:
 
 @every
 @pytest.mark.parametrize("changes", [None, {}, {"degree": 2}, {"degree": 3}])
-def test_stated_accuracy_holds(recipe: RandomStar, changes: dict[str, Any] | None) -> None:
+def test_stated_accuracy_holds(recipe: RandomStarRecipe, changes: dict[str, Any] | None) -> None:
     if changes is not None:
         recipe = replace(recipe, resolution=33, **changes)
     limit = recipe.verification_limits()["self_convergence"]
@@ -69,15 +69,15 @@ def test_stated_accuracy_holds(recipe: RandomStar, changes: dict[str, Any] | Non
 
 
 @every
-def test_refined_recipe_has_half_the_spacing_and_half_the_step(recipe: RandomStar) -> None:
-    steps: dict[str, Any] = {"substeps": 4} if isinstance(recipe, HeatStar) else {}
+def test_refined_recipe_has_half_the_spacing_and_half_the_step(recipe: RandomStarRecipe) -> None:
+    steps: dict[str, Any] = {"substeps": 4} if isinstance(recipe, HeatStarRecipe) else {}
     assert recipe.refined() == replace(recipe, refine=2, **steps)
     assert recipe.refined().grid() == recipe.grid()
     assert recipe.refined().coarseness == 0.5
 
 
 def test_heat_star_is_of_fourth_order_in_time() -> None:
-    substeps, recipe = (1, 2, 3, 4), HeatStar(resolution=33)
+    substeps, recipe = (1, 2, 3, 4), HeatStarRecipe(resolution=33)
     *found, fine = (replace(recipe, substeps=k).sample(5).fields["u"] for k in (*substeps, 10))
     rate = -np.polyfit(np.log(substeps), [np.log(np.linalg.norm(u - fine)) for u in found], 1)[0]
     assert 3.5 < rate < 4.7
@@ -85,7 +85,7 @@ def test_heat_star_is_of_fourth_order_in_time() -> None:
 
 def test_darcy_star_in_a_uniform_disk() -> None:
     """a = 1: u = (R^2 - r^2) / 4, a polynomial, is exact."""
-    recipe = DarcyStar(resolution=41, roughness=0.0, amplitude=0.0)
+    recipe = DarcyStarRecipe(resolution=41, roughness=0.0, amplitude=0.0)
     trajectory = recipe.sample(1)
     x, y = np.moveaxis(recipe.grid().nodes(), -1, 0)
     exact = np.maximum(trajectory.scalars["radius"] ** 2 - x**2 - y**2, 0.0) / 4
@@ -94,7 +94,7 @@ def test_darcy_star_in_a_uniform_disk() -> None:
 
 def test_darcy_star_scales_with_its_coefficient(monkeypatch: pytest.MonkeyPatch) -> None:
     """-div(2 a grad u) = 1 has half the solution of -div(a grad u) = 1."""
-    recipe = DarcyStar(resolution=41)
+    recipe = DarcyStarRecipe(resolution=41)
     before = recipe.sample(2).fields
     value = LogNormal.__call__
     monkeypatch.setattr(LogNormal, "__call__", lambda self, x, y: 2 * value(self, x, y))
@@ -107,7 +107,7 @@ def test_darcy_star_satisfies_its_equation() -> None:
     """Central differences of the stored fields, of second order, far from the boundary."""
     grids, errors = (49, 65, 97, 129), []
     for n in grids:
-        recipe = DarcyStar(resolution=n)
+        recipe = DarcyStarRecipe(resolution=n)
         fields, h = recipe.sample(8).fields, 1 / (n - 1)
         a, u = fields["a"], fields["u"]
         flux_x, flux_y = (
@@ -126,7 +126,7 @@ def test_darcy_star_is_of_fourth_order() -> None:
     """Against one finer solution, averaged over two seeds."""
     refinements, logs = (1, 2, 3, 4), []
     for seed in (5, 6):
-        *found, fine = (DarcyStar(33, refine).sample(seed).fields["u"] for refine in (*refinements, 6))
+        *found, fine = (DarcyStarRecipe(33, refine).sample(seed).fields["u"] for refine in (*refinements, 6))
         logs.append(np.log([np.linalg.norm(u - fine) for u in found]))
     rate = -np.polyfit(np.log(refinements), np.mean(logs, axis=0), 1)[0]
     assert 3.6 < rate < 5.5, logs
@@ -146,7 +146,7 @@ def test_heat_star_against_the_first_mode_of_a_disk(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(heat_star, "_Initial", Mode)
     errors, cells = [], (32, 40, 48, 64)
     for n in cells:
-        recipe = HeatStar(resolution=n + 1, roughness=0.0, substeps=n // 8, kappa=0.04)
+        recipe = HeatStarRecipe(resolution=n + 1, roughness=0.0, substeps=n // 8, kappa=0.04)
         trajectory, grid = recipe.sample(1), recipe.grid()
         radius, inside = trajectory.scalars["radius"], trajectory.fields["mask"] == 1
         mode = j0(zero * np.hypot(*np.moveaxis(grid.nodes(), -1, 0)) / radius) * inside
@@ -161,7 +161,7 @@ def test_heat_star_against_the_first_mode_of_a_disk(monkeypatch: pytest.MonkeyPa
 @given(st.integers(0, 2**62))
 def test_heat_star_starts_from_compatible_data(seed: int) -> None:
     """u0 and its Laplacian vanish on the boundary; 1 - s^6 to the fifth power has five vanishing terms."""
-    recipe = HeatStar()
+    recipe = HeatStarRecipe()
     star = recipe.star(seed)
     initial = heat_star._Initial(star, recipe.function(seed))
     theta = np.linspace(0, 2 * np.pi, 40)
@@ -177,7 +177,7 @@ def test_heat_star_starts_from_compatible_data(seed: int) -> None:
 
 def test_heat_star_loses_energy_at_the_rate_of_its_gradient() -> None:
     """d/dt int u^2 = -2 kappa int |grad u|^2, sums over nodes: u is 0 on and beyond the boundary."""
-    recipe = HeatStar()
+    recipe = HeatStarRecipe()
     u, h = recipe.sample(4).fields["u"], 1 / 64
     energy = np.sum(u**2, axis=(1, 2)) * h**2
     gradient = sum(np.sum(np.diff(u, axis=axis) ** 2, axis=(1, 2)) for axis in (1, 2))
@@ -189,14 +189,14 @@ def test_heat_star_loses_energy_at_the_rate_of_its_gradient() -> None:
 
 def test_bad_parameters() -> None:
     with pytest.raises(ConfigError, match=r"poisson-star resolution=9"):
-        PoissonStar(resolution=9)
+        PoissonStarRecipe(resolution=9)
     with pytest.raises(ConfigError, match=r"darcy-star refine=0"):
-        DarcyStar(refine=0)
+        DarcyStarRecipe(refine=0)
     with pytest.raises(ConfigError, match=r"darcy-star roughness=0.9"):
-        DarcyStar(roughness=0.9)
+        DarcyStarRecipe(roughness=0.9)
     with pytest.raises(ConfigError, match=r"darcy-star amplitude=9"):
-        DarcyStar(amplitude=9.0)
+        DarcyStarRecipe(amplitude=9.0)
     with pytest.raises(ConfigError, match=r"heat-star kappa=0"):
-        HeatStar(kappa=0.0)
+        HeatStarRecipe(kappa=0.0)
     with pytest.raises(ConfigError, match=r"heat-star substeps=0"):
-        HeatStar(substeps=0)
+        HeatStarRecipe(substeps=0)

@@ -12,18 +12,18 @@ import pytest
 
 from sciml.datasets import OdeDataset, Trajectory, generate, open_dataset
 from sciml.datasets.recipe import OdeLayout, Recipe, recipe_registry, relative_difference, trajectory_seeds
-from sciml.datasets.recipes import Darcy, LotkaVolterra
+from sciml.datasets.recipes import DarcyRecipe, LotkaVolterraRecipe
 from sciml.datasets.record import Record
 from sciml.datasets.rows import checksums, copy_rows, header_checksum, row_datasets
 from sciml.datasets.verification import is_verified, recipe_of, self_convergence, verify
 from sciml.errors import ConfigError, DatasetFormatError
 
-SMALL = LotkaVolterra(final_time=2.0, frames=11)
+SMALL = LotkaVolterraRecipe(final_time=2.0, frames=11)
 
 
 @pytest.fixture(scope="module")
 def darcy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(Darcy(resolution=33), 5, tmp_path_factory.mktemp("d") / "darcy.h5")
+    return generate(DarcyRecipe(resolution=33), 5, tmp_path_factory.mktemp("d") / "darcy.h5")
 
 
 @pytest.fixture(scope="module")

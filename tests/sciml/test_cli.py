@@ -10,7 +10,7 @@ import pytest
 
 from sciml.cli import COMMANDS, main
 from sciml.datasets import generate, open_dataset
-from sciml.datasets.recipes import Darcy
+from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, train
 
 
@@ -18,7 +18,7 @@ from sciml.training import TrainConfig, train
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a user has after a few commands."""
     folder = tmp_path_factory.mktemp("cli")
-    generate(Darcy(resolution=33), 30, folder / "darcy.h5")
+    generate(DarcyRecipe(resolution=33), 30, folder / "darcy.h5")
     train(TrainConfig(modes=4, width=4, epochs=1), folder / "darcy.h5", folder / "runs" / "darcy")
     content = (folder / "darcy.h5").read_bytes()
     (folder / "cut.h5").write_bytes(content[: len(content) // 2])

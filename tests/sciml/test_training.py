@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from sciml.datasets import generate, open_dataset
-from sciml.datasets.recipes import Darcy, PoissonStar
+from sciml.datasets.recipes import DarcyRecipe, PoissonStarRecipe
 from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError
 from sciml.files import read_json
 from sciml.metrics import relative_l2
@@ -29,7 +29,7 @@ FLAGS = ["--modes", "4", "--width", "8", "--epochs", "4", "--batch-size", "8", "
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(Darcy(resolution=33), 60, tmp_path_factory.mktemp("data") / "darcy.h5")
+    return generate(DarcyRecipe(resolution=33), 60, tmp_path_factory.mktemp("data") / "darcy.h5")
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +118,10 @@ def test_existing_runs_are_kept(run: Path, data: Path) -> None:
 
 
 def test_resume_on_other_data_is_refused(run: Path, tmp_path: Path) -> None:
-    other = generate(Darcy(resolution=33), 60, tmp_path / "darcy.h5", seed=1)
+    other = generate(DarcyRecipe(resolution=33), 60, tmp_path / "darcy.h5", seed=1)
     with pytest.raises(OutputExistsError, match="seed was 0, now 1"):
         train(SMALL, other, run, resume=True)
-    altered = generate(Darcy(resolution=33, high=10.0), 60, tmp_path / "altered" / "darcy.h5")
+    altered = generate(DarcyRecipe(resolution=33, high=10.0), 60, tmp_path / "altered" / "darcy.h5")
     with pytest.raises(OutputExistsError, match=r"high was 12.0, now 10.0"):
         train(SMALL, altered, run, resume=True)
 
@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_pat
 
 
 def test_masked_targets(tmp_path: Path) -> None:
-    stars = generate(PoissonStar(resolution=33), 12, tmp_path / "stars.h5")
+    stars = generate(PoissonStarRecipe(resolution=33), 12, tmp_path / "stars.h5")
     result = train(TrainConfig(modes=4, width=6, epochs=2), stars, tmp_path / "run")
     model = load_model(tmp_path / "run")
     pairs = load_pairs(stars)
@@ -165,17 +165,17 @@ def test_evaluation_at_several_resolutions(run: Path, data: Path, tmp_path: Path
 
 
 def test_training_samples_are_left_out_at_any_resolution(run: Path, tmp_path: Path) -> None:
-    fine = generate(Darcy(resolution=65), 64, tmp_path / "fine.h5")
+    fine = generate(DarcyRecipe(resolution=65), 64, tmp_path / "fine.h5")
     assert len(held_out_pairs(fine, 1, run)) == 10
-    other = generate(Darcy(resolution=33), 8, tmp_path / "other.h5", seed=3)
+    other = generate(DarcyRecipe(resolution=33), 8, tmp_path / "other.h5", seed=3)
     assert len(held_out_pairs(other, 1, run)) == 8
-    seen = generate(Darcy(resolution=33), 20, tmp_path / "seen.h5")
+    seen = generate(DarcyRecipe(resolution=33), 20, tmp_path / "seen.h5")
     with pytest.raises(ConfigError, match="trained on all of it"):
         evaluate(run, seen)
 
 
 def test_evaluation_refuses_what_does_not_fit(run: Path, data: Path, tmp_path: Path) -> None:
-    stars = generate(PoissonStar(resolution=33), 2, tmp_path / "stars.h5")
+    stars = generate(PoissonStarRecipe(resolution=33), 2, tmp_path / "stars.h5")
     with pytest.raises(ConfigError, match="has inputs f, mask, the run a"):
         evaluate(run, stars)
     with pytest.raises(ConfigError, match="too coarse for modes=4"):
