@@ -174,7 +174,7 @@ def generate(
         )
     refuse_many_steps(recipe)
     layout = recipe.layout()
-    size = int(shard_size or block_size(layout))
+    size = int(shard_size or block_size(layout, device))
     if executor is None and device == "cpu":
         refuse_small_memory(recipe, layout, min(n, size, block_size(layout)), min(workers, -(-n // size)))
     config = {**recipe.config(), "n": n, "seed": seed}

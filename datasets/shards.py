@@ -26,12 +26,15 @@ from .reader import Dataset, open_dataset
 from .recipe import ATTEMPTS, Layout, Recipe, Trajectory, trajectory_seeds
 from .record import Record
 from .rows import checksums, copy_rows
-from .verification import is_verified, self_convergence
+from .verification import is_verified, sampled, self_convergence
 
 __all__ = ["Shard", "ShardTask", "block_size", "compute_shard", "copy_trajectories", "open_shard"]
 
 BLOCK_BYTES = 64 << 20
 BLOCK_TRAJECTORIES = 32
+DEVICE_BLOCK_BYTES = 512 << 20
+DEVICE_BLOCK_TRAJECTORIES = 512
+"""It takes hundreds of trajectories to fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,10 @@ class _Draw:
     rejected: tuple[tuple[int, str], ...]
 
 
-def block_size(layout: Layout) -> int:
-    """Return how many trajectories are held in memory at once: at most 32 and, as stored, 64 MB.
+def block_size(layout: Layout, device: str = "cpu") -> int:
+    """Return how many trajectories are held in memory at once.
+
+    At most 32 and, as stored, 64 MB; on another device than "cpu" 512, and 512 MB.
 
     Examples
     --------
@@ -113,7 +118,10 @@ def block_size(layout: Layout) -> int:
     >>> block_size(DarcyRecipe(resolution=43).layout())
     32
     """
-    return max(1, min(BLOCK_TRAJECTORIES, BLOCK_BYTES // bytes_per_trajectory(layout)))
+    most, room = BLOCK_TRAJECTORIES, BLOCK_BYTES
+    if device != "cpu":
+        most, room = DEVICE_BLOCK_TRAJECTORIES, DEVICE_BLOCK_BYTES
+    return max(1, min(most, room // bytes_per_trajectory(layout)))
 
 
 def compute_shard(task: ShardTask) -> list[dict[str, Any]]:
@@ -136,7 +144,7 @@ def compute_shard(task: ShardTask) -> list[dict[str, Any]]:
         return shard.entries()
     recipe: Recipe = pickle.loads(task.recipe)
     layout = recipe.layout()
-    size = block_size(layout)
+    size = block_size(layout, task.device)
     started = time.process_time()
     records: list[Record] = []
     entries: list[dict[str, Any]] = []
@@ -146,7 +154,7 @@ def compute_shard(task: ShardTask) -> list[dict[str, Any]]:
         for start in range(task.start, task.stop, size):
             with one_thread:
                 draws = _draw_block(recipe, task, start, min(start + size, task.stop))
-                records.append(_block_record(recipe, draws))
+                records.append(_block_record(recipe, draws, task.device))
             write(file, layout, start - task.start, [draw.trajectory for draw in draws])
             writer.check()
             for draw in draws:
@@ -204,8 +212,7 @@ def _settle(recipe: Recipe, task: ShardTask, index: int, seed: int, sample: Traj
 def _sample(recipe: Recipe, seeds: Sequence[int], device: str) -> Sequence[Trajectory | str]:
     """Sample seeds; one that does not converge gives the reason."""
     try:
-        # A recipe of the CPU need not know of devices.
-        samples = recipe.sample_batch(seeds, **({} if device == "cpu" else {"device": device}))
+        samples = sampled(recipe, seeds, device)
     except ConvergenceError as error:
         if len(seeds) == 1:
             return [str(error)]
@@ -246,11 +253,13 @@ def _fault(recipe: Recipe, seed: int, trajectory: Trajectory) -> str:
     return ""
 
 
-def _block_record(recipe: Recipe, draws: Sequence[_Draw]) -> Record:
+def _block_record(recipe: Recipe, draws: Sequence[_Draw], device: str) -> Record:
     """Solve the sample of verified trajectories again, and record everything but the checksums."""
     again = [row for row, draw in enumerate(draws) if is_verified(draw.index)]
     measures = (
-        self_convergence(recipe, [draws[row].seed for row in again], [draws[row].trajectory for row in again])
+        self_convergence(
+            recipe, [draws[row].seed for row in again], [draws[row].trajectory for row in again], device
+        )
         if again
         else {}
     )

@@ -27,7 +27,7 @@ from .recipe import ATTEMPTS, Layout, OdeLayout, Recipe, Trajectory, recipe_regi
 from .record import Record
 from .rows import checksums, header_checksum
 
-__all__ = ["Finding", "is_verified", "recipe_of", "self_convergence", "verify"]
+__all__ = ["Finding", "is_verified", "recipe_of", "sampled", "self_convergence", "verify"]
 
 
 def is_verified(index: int) -> bool:
@@ -35,8 +35,20 @@ def is_verified(index: int) -> bool:
     return index < 3 or index % 50 == 0
 
 
+def sampled(recipe: Recipe, seeds: Sequence[int], device: str) -> Sequence[Trajectory]:
+    """Return trajectories made on a device; a recipe of the CPU need not know of devices.
+
+    Examples
+    --------
+    >>> from sciml.datasets.recipes import LorenzRecipe
+    >>> len(sampled(LorenzRecipe(final_time=1.0, frames=3), [1, 2], "cpu"))
+    2
+    """
+    return recipe.sample_batch(list(seeds), **({} if device == "cpu" else {"device": device}))
+
+
 def self_convergence(
-    recipe: Recipe, seeds: Sequence[int], trajectories: Sequence[Trajectory]
+    recipe: Recipe, seeds: Sequence[int], trajectories: Sequence[Trajectory], device: str = "cpu"
 ) -> dict[str, np.ndarray]:
     """Compare trajectories with those of the refined recipe.
 
@@ -46,6 +58,8 @@ def self_convergence(
     seeds : sequence of int
     trajectories : sequence of Trajectory
         Of these seeds.
+    device : str
+        Where the finer solve runs.
 
     Returns
     -------
@@ -56,7 +70,7 @@ def self_convergence(
     if fine is None:
         return {}
     try:
-        references = fine.sample_batch(list(seeds))
+        references = sampled(fine, list(seeds), device)
     except SciMLError:
         return {name: np.full(len(seeds), np.inf) for name in recipe.verification_limits()}
     measured = [recipe.compare(ours, theirs) for ours, theirs in zip(trajectories, references, strict=True)]

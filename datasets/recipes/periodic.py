@@ -153,27 +153,30 @@ class PeriodicRecipe(Recipe):
         solver = SpectralSolver(self.pde(), fine, step=self.step, source=source)
         forced = None if source is None else solver.basis.to_modes(source)
         clock: list[float] = []
-        history: list[np.ndarray] = []
-        means: list[np.ndarray] = []
+        # Arrays of the device: fetching them here would make it wait at every step.
+        history: list[tuple[Array, Array]] = []
+        means: list[Array] = []
 
         def monitor(t: float, modes: Array) -> None:
             clock.append(t)
             # A member that blows up overflows here first.
             with np.errstate(all="ignore"):
-                parts = self.balance(solver.basis, modes, forced)
-            history.append(np.stack([_to_numpy(part) for part in parts]))
+                history.append(self.balance(solver.basis, modes, forced))
             # Of the series: the stored nodes may be too few for their mean to be it.
-            means.append(_to_numpy(solver.basis.mean(modes)))
+            # Without a copy, a view would keep the modes of every step.
+            means.append(solver.basis.mean(modes) + 0.0)
 
         run = solver.frames(u0, self.times, resolution=self.resolution, monitor=monitor, on_blowup="keep")
         # (B, T, components, *space)
         values = np.stack([_to_numpy(u) for _, u in run], axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
-            quantity, rate = np.stack(history, axis=1)
+            quantity, rate = (
+                np.stack([_to_numpy(part) for part in parts]) for parts in zip(*history, strict=True)
+            )
             drift = quantity - quantity[0] - _integrals(rate, np.array(clock))
             checks = {"balance": np.abs(drift).max(axis=0) / np.abs(quantity).max(axis=0)}
             if self.conserves_mean:
-                mean = np.stack(means, axis=1)
+                mean = np.stack([_to_numpy(values) for values in means], axis=1)
                 scale = np.sqrt((values**2).mean(axis=tuple(range(1, values.ndim))))
                 checks["mean_drift"] = np.abs(mean - mean[:, :1]).max(axis=(1, 2)) / scale
         return [

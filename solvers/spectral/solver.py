@@ -19,6 +19,7 @@ from ..timestepping import ARK4, Stage
 from ..timestepping import step as runge_kutta_step
 from .basis import FourierBasis
 from .equation import SpectralEquation
+from .replay import Replay
 from .transforms import Transforms
 
 __all__ = ["SpectralSolver"]
@@ -308,13 +309,15 @@ class _Run:
         shape = (solver.equation.components, *basis.mode_shape)
         symbol = np.broadcast_to(solver.equation.symbol(basis.wavenumbers), shape)
         self.linear = self.transforms.factor(symbol)
-        self.methods: dict[str, ETDRK4] = {}
+        self.methods: dict[str, tuple[ETDRK4 | None, Replay | None]] = {}
         self.forcing: dict[float, Array] = {}
         self.coordinates: list[Array] = []
         if callable(solver.source):
             self.coordinates = [self.transforms.array(x) for x in np.moveaxis(solver.grid.nodes(), -1, 0)]
         elif solver.source is not None:
             self.constant = basis.to_modes(self.transforms.array(solver.source))
+        # A source that changes in time changes the operations.
+        self.replayed = getattr(u0, "is_cuda", False) and not callable(solver.source)
         on_cpu = str(device(u0)) == "cpu"
         room = _BLOCK if is_numpy_array(u0) else 2 * _BLOCK
         self.block = max(1, room // u0[0, ...].nbytes) if on_cpu else u0.shape[0]
@@ -329,16 +332,22 @@ class _Run:
         )
 
     def _advance(self, t: float, modes: Array, dt: float) -> Array:
-        if self.solver.method == "imex":
-            return runge_kutta_step(_ARK4, _Split(self.linear, self._rate), t, modes, dt)[0]
         # Steps of intervals that differ by rounding share their coefficients.
         key = f"{dt:.12e}"
         if key not in self.methods:
             # Irregular intervals would pile them up.
             if len(self.methods) == _KEPT:
                 del self.methods[next(iter(self.methods))]
-            self.methods[key] = ETDRK4(self.linear, dt)
-        return self.methods[key].step(t, modes, self._rate)
+            method = None if self.solver.method == "imex" else ETDRK4(self.linear, dt)
+            self.methods[key] = method, Replay() if self.replayed else None
+        method, replay = self.methods[key]
+
+        def step(modes: Array) -> Array:
+            if method is None:
+                return runge_kutta_step(_ARK4, _Split(self.linear, self._rate), t, modes, dt)[0]
+            return method.step(t, modes, self._rate)
+
+        return step(modes) if replay is None else replay(step, modes)
 
     def _rate(self, t: float, modes: Array) -> Array:
         change = self.term(modes)

@@ -1,9 +1,11 @@
 """Recipes on periodic boxes and of ordinary differential equations: pure, batched, accurate, checked."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from sciml.datasets import Recipe, Trajectory
 from sciml.datasets.recipes import (
@@ -74,16 +76,28 @@ def test_a_seed_is_one_initial_state_at_every_resolution(recipe: PeriodicRecipe)
     assert np.allclose(recipe.initial(4, coarse.axes), recipe.initial(4, fine.axes)[every], atol=1e-12)
 
 
+# "cpu:0" is torch's name for the processor; "cpu" stays with NumPy.
+@pytest.mark.parametrize("device", ["cpu:0", *(["cuda"] if torch.cuda.is_available() else [])])
 @pytest.mark.parametrize("recipe", SHORT, ids=names)
-def test_torch_agrees_with_numpy(recipe: PeriodicRecipe) -> None:
-    pytest.importorskip("torch")
-    # "cpu:0" is torch's name for the processor; "cpu" stays with NumPy.
-    ours, theirs = recipe.sample_batch([3, 4]), recipe.sample_batch([3, 4], device="cpu:0")
+def test_torch_agrees_with_numpy(recipe: PeriodicRecipe, device: str) -> None:
+    ours, theirs = recipe.sample_batch([3, 4]), recipe.sample_batch([3, 4], device=device)
     for a, b in zip(ours, theirs, strict=True):
         for name, values in a.fields.items():
             assert np.abs(values - b.fields[name]).max() < 1e-10 * np.abs(values).max()
     with pytest.raises(ConfigError, match="device='cuda:77'"):
         recipe.sample_batch([3], device="cuda:77")
+
+
+def test_memory_does_not_hold_the_modes_of_every_step() -> None:
+    """One state has 15 kB."""
+    peaks = []
+    for end in (2.0, 12.0):
+        recipe = NavierStokesRecipe(frames=3, final_time=end)
+        tracemalloc.start()
+        recipe.sample_batch([0])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / (10 / recipe.step) < 3000
 
 
 def test_a_step_beyond_stability_gives_nan_in_its_member_only() -> None:

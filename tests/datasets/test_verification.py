@@ -9,10 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from sciml.datasets import OdeDataset, Trajectory, generate, open_dataset
 from sciml.datasets.recipe import OdeLayout, Recipe, recipe_registry, relative_difference, trajectory_seeds
-from sciml.datasets.recipes import DarcyRecipe, LotkaVolterraRecipe
+from sciml.datasets.recipes import DarcyRecipe, LotkaVolterraRecipe, NavierStokesRecipe
 from sciml.datasets.record import Record
 from sciml.datasets.rows import checksums, copy_rows, header_checksum, row_datasets
 from sciml.datasets.verification import is_verified, recipe_of, self_convergence, verify
@@ -44,6 +45,17 @@ def test_generated_files_pass(darcy: Path, orbits: Path) -> None:
             assert data.record is not None
             assert data.record.verified.tolist() == [0, 1, 2]
             assert len(data.record.verification["self_convergence"]) == 3
+
+
+@pytest.mark.parametrize("device", ["cpu:0", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_files_made_on_a_device_pass_on_the_processor(tmp_path: Path, device: str) -> None:
+    recipe = NavierStokesRecipe(frames=4, final_time=3.0)
+    path = generate(recipe, 4, tmp_path / "flow.h5", device=device)
+    findings = verify(path, seed=0, progress=False)
+    assert all(finding.passed for finding in findings), findings
+    with open_dataset(path) as data:
+        assert data.record is not None
+        assert data.record.device == device
 
 
 def alter(path: Path, change: Callable[[h5py.File], None], tmp_path: Path) -> Path:

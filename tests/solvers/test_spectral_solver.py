@@ -52,6 +52,7 @@ EQUATIONS: list[tuple[SpectralEquation, CartesianGrid, float]] = [
     (NavierStokes(0.02, drag=0.1), box(24, 30, length=(TAU, 3.0)), 1.0),
 ]
 NAMES = [f"{type(e).__name__}-{e.dim}d" for e, _, _ in EQUATIONS]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.mark.parametrize(("method", "low"), [("etdrk4", 3.7), ("imex", 3.6)])
@@ -82,9 +83,10 @@ def test_methods_agree() -> None:
 # -- Arrays, batches, steps -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("equation", "grid", "end"), EQUATIONS, ids=NAMES)
 def test_batches_equal_loops_and_torch_agrees(
-    equation: SpectralEquation, grid: CartesianGrid, end: float
+    equation: SpectralEquation, grid: CartesianGrid, end: float, device: str
 ) -> None:
     solver = SpectralSolver(equation, grid, step=end / 8)
     u0 = np.stack([start(equation, grid, seed) for seed in range(6)]).reshape(
@@ -95,10 +97,11 @@ def test_batches_equal_loops_and_torch_agrees(
     assert together.shape == (2, 3, 3, equation.components, *grid.shape)
     apart = np.stack([[solver.run(u, times) for u in row] for row in u0])
     assert np.array_equal(together, apart)
-    tensor = torch.from_numpy(u0)
+    tensor = torch.from_numpy(u0).to(device)
     theirs = solver.run(tensor, times)
-    assert theirs.numpy() == pytest.approx(together, abs=1e-12)
-    assert solver.run(tensor[1, 2], times).numpy() == pytest.approx(theirs[1, 2].numpy(), abs=1e-12)
+    assert theirs.device == tensor.device
+    assert theirs.cpu().numpy() == pytest.approx(together, abs=1e-12)
+    assert solver.run(tensor[1, 2], times).cpu().numpy() == pytest.approx(together[1, 2], abs=1e-12)
     single = solver.run(u0.astype(np.float32), times)
     assert single.dtype == np.float32
     assert single == pytest.approx(together, abs=3e-5)
