@@ -78,6 +78,8 @@ class CartesianGrid:
         """Return the grid with ``n`` cells along every axis of the box."""
         if isinstance(n, str) or n != int(n):
             raise ConfigError(f"n={n!r}: give a whole number of cells")
+        if np.ndim(lower) != 1 or np.ndim(upper) != 1:
+            raise ConfigError(f"lower={lower}, upper={upper}: give one value per axis, such as (0.0,)")
         dim = len(lower)
         return cls(lower, upper, (n,) * dim, (periodic,) * dim)
 

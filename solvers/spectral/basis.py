@@ -94,18 +94,13 @@ class FourierBasis:
             raise ConfigError(
                 f"modes={self.modes} on {grid.shape} nodes: choose from 1 to {largest} per axis"
             )
+        # Plain attributes: steps of small problems ask for them often.
+        self.dim = grid.dim
+        """Number of axes, D."""
+        self.mode_shape = (*(2 * m + 1 for m in self.modes[:-1]), self.modes[-1] + 1)
+        """Number of stored modes along each axis, (2 m + 1, ..., 2 m + 1, m + 1)."""
         self._tables: dict[tuple, Array] = {}
         self._transforms: dict[tuple, Any] = {}
-
-    @property
-    def dim(self) -> int:
-        """Number of axes, D."""
-        return self.grid.dim
-
-    @property
-    def mode_shape(self) -> tuple[int, ...]:
-        """Number of stored modes along each axis, (2 m + 1, ..., 2 m + 1, m + 1)."""
-        return (*(2 * m + 1 for m in self.modes[:-1]), self.modes[-1] + 1)
 
     @property
     def wavenumbers(self) -> tuple[np.ndarray, ...]:
@@ -328,7 +323,7 @@ class FourierBasis:
         modes[..., 0] = 0.5 * (plane + xp.conj(mirrored))
 
     def _require(self, modes: Array) -> None:
-        if tuple(modes.shape[-self.dim :]) != self.mode_shape:
+        if modes.shape[-self.dim :] != self.mode_shape:
             wanted = ", ".join(map(str, self.mode_shape))
             raise ConfigError(f"modes of shape {tuple(modes.shape)}: give (..., {wanted})")
 

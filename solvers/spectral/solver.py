@@ -1,10 +1,12 @@
 """Pseudo-spectral solution of periodic equations: Galerkin truncation, products on a grid, ETDRK4 or IMEX."""
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +33,8 @@ _ARK4 = replace(ARK4, b_hat=None, embedded_order=None)
 # Bytes of the values of a block of the batch: with the temporaries it fills a cache, and these are small
 # enough to be allocated without new pages. Twice as many where a call takes twice as long.
 _BLOCK = 1 << 17
-# Steps of an interval beyond which a member of the batch has no say in their size.
+# Steps of a run that would take for ever; a member of the batch that asks for so many within an interval,
+# for step="cfl", has no say in their size.
 _MOST_STEPS = 2.0**30
 # Steps between checks of the state, which cost about as much as a tenth of a step.
 _CHECK = 16
@@ -114,7 +117,7 @@ class SpectralSolver:
         if step == "cfl":
             if not equation.advective:
                 raise ConfigError(f"step='cfl': {type(equation).__name__} has no velocity, so give a number")
-        elif isinstance(step, str) or not 0 < step < math.inf:
+        elif not isinstance(step, Real) or not 0 < step < math.inf:
             raise ConfigError(f"step={step!r}: give a positive number or 'cfl'")
         if not 0 < cfl < math.inf:
             raise ConfigError(f"cfl={cfl}: it must be positive and finite")
@@ -134,6 +137,8 @@ class SpectralSolver:
             # Even along the last axis: real lines of odd length are slow.
             last = 2 * scipy.fft.next_fast_len(-(-least.pop() // 2), real=True)
             self.nodes = (*(scipy.fft.next_fast_len(n, real=True) for n in least), last)
+        if callable(source):
+            _require_signature(source, grid.dim)
         shape = (equation.components, *grid.shape)
         if source is not None and not callable(source) and tuple(getattr(source, "shape", ())) != shape:
             # A list or a number has no shape, and a ragged list not even for NumPy.
@@ -260,6 +265,12 @@ class SpectralSolver:
         clock = np.asarray(times, dtype=float)
         if clock.ndim != 1 or not (len(clock) and np.isfinite(clock).all() and (np.diff(clock) > 0).all()):
             raise ConfigError(f"times={clock}: give finite times in increasing order")
+        span = float(clock[-1] - clock[0])
+        if isinstance(self.step, Real) and span / self.step > _MOST_STEPS:
+            raise ConfigError(
+                f"step={self.step:g}: times that span {span:g} would take {span / self.step:.1e} steps, take "
+                "longer ones"
+            )
         if on_blowup not in ("raise", "keep"):
             raise ConfigError(f"on_blowup={on_blowup!r}: choose 'raise' or 'keep'")
         if resolution is None:
@@ -269,6 +280,17 @@ class SpectralSolver:
         if len(nodes) != self.grid.dim or not all(type(n) is int and n >= 1 for n in nodes):
             raise ConfigError(f"resolution={resolution}: give one number of nodes, or one for each axis")
         return clock, nodes
+
+
+def _require_signature(source: Callable[..., Array], dim: int) -> None:
+    arguments = ("t", "x", "y", "z")[: dim + 1]
+    try:
+        inspect.signature(source).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(f"source cannot be called with ({', '.join(arguments)}): {error}") from error
+    except ValueError:
+        # Some built-in functions do not tell.
+        return
 
 
 def _require_finite(modes: Array, t: float, step: float) -> None:
@@ -362,7 +384,10 @@ class _Run:
             # The stages of a step need three times at most, or six; blocks of the batch share them.
             if len(self.forcing) == 6:
                 del self.forcing[next(iter(self.forcing))]
-            values = self.transforms.array(self.solver.source(t, *self.coordinates))
+            values = self.solver.source(t, *self.coordinates)
+            if values is None:
+                raise ConfigError("source returns None: return an array, of components and nodes")
+            values = self.transforms.array(values)
             nodes = self.solver.grid.shape
             shape = (self.solver.equation.components, *nodes)
             # Values at the nodes alone could be meant for any of several components.
@@ -370,7 +395,10 @@ class _Run:
                 raise ConfigError(
                     f"source returns shape {tuple(values.shape)}: return {shape}, components and nodes"
                 )
-            values = array_namespace(values).broadcast_to(values, shape)
+            xp = array_namespace(values)
+            if not bool(xp.all(xp.isfinite(values))):
+                raise ConfigError(f"source returns NaN or infinity at t={t:.9g}: return finite values")
+            values = xp.broadcast_to(values, shape)
             self.forcing[t] = self.solver.basis.to_modes(values)
         return self.forcing[t]
 

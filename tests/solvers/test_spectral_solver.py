@@ -199,6 +199,12 @@ LINE, SQUARE = box(16), box(16, 16)
         (lambda: SpectralSolver(Burgers(0.1), box(3), step=0.1), "needs 4 per axis"),
         (lambda: SpectralSolver(Burgers(0.1), LINE, step=0.0), "step=0.0"),
         (lambda: SpectralSolver(Burgers(0.1), LINE, step="fast"), "step='fast'"),
+        (lambda: SpectralSolver(Burgers(0.1), LINE, step=None), "step=None"),  # type: ignore[arg-type]
+        (
+            lambda: SpectralSolver(Burgers(0.1), LINE, step=0.1, source=lambda t: 1.0),
+            r"source cannot be called with \(t, x\): too many positional arguments",
+        ),
+        (lambda: CartesianGrid.uniform(8, 0.0, 1.0), r"lower=0.0.*such as \(0.0,\)"),  # type: ignore[arg-type]
         (lambda: SpectralSolver(AllenCahn(0.1), LINE, step="cfl"), "AllenCahn has no velocity"),
         (lambda: SpectralSolver(KuramotoSivashinsky(2), SQUARE, step="cfl"), "has no velocity"),
         (lambda: SpectralSolver(Burgers(0.1), LINE, step="cfl", cfl=-1), "cfl=-1"),
@@ -290,9 +296,20 @@ def test_sources_of_the_wrong_shape() -> None:
     solver = SpectralSolver(Burgers(0.1), LINE, step=0.5, source=lambda t, x: x[:5])
     with pytest.raises(ConfigError, match=r"source returns shape \(5,\)"):
         solver.run(np.zeros((1, 16)), [0.0, 1.0])
+    for source, message in (
+        (lambda t, x: None, "source returns None"),
+        (lambda t, x: x / (t < 0.4), "source returns NaN or infinity at t=0.5"),
+    ):
+        with pytest.raises(ConfigError, match=message), np.errstate(all="ignore"):
+            SpectralSolver(Burgers(0.1), LINE, step=0.5, source=source).run(np.zeros((1, 16)), [0.0, 1.0])
     two = SpectralSolver(GrayScott(1e-3, 1e-3, 0.03, 0.06, dim=1), LINE, step=0.5, source=lambda t, x: x)
     with pytest.raises(ConfigError, match=r"source returns shape \(16,\): return \(2, 16\)"):
         two.run(np.zeros((2, 16)), [0.0, 1.0])
+
+
+def test_steps_without_end_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"step=1e-300: times that span 2 would take 2\.0e\+300 steps"):
+        SpectralSolver(Burgers(0.1), LINE, step=1e-300).run(np.zeros((1, 16)), [0.0, 2.0])
 
 
 def test_a_source_may_be_a_number() -> None:
