@@ -9,7 +9,6 @@ datasets.
 """
 
 import contextlib
-import hashlib
 import inspect
 import os
 import pickle
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError
 from sciml.files import read_json, refuse_existing, storage_errors, write_json
 from sciml.provenance import first_difference, git_commit, package_versions
+from sciml.registry import plugin_digest
 
 from .journal import Journal
 from .pools import run
@@ -94,7 +94,7 @@ def generate(
     workers : int
         Local processes if no executor is given; 1 computes in this process.
     shard_size : int, optional
-        Trajectories per shard; by default at most 32 and 64 MB.
+        Trajectories per shard; by default that of the unfinished work, or at most 32 and 64 MB.
     device : str
         Where recipes that can are computed. Elsewhere than on the CPU the data agree to round-off.
     split : (float, float, float), optional
@@ -132,11 +132,12 @@ def generate(
         If the executor fails, or worker processes die three times in a row. Finished shards are kept
         whatever happens.
     ConfigError
-        If ``n``, ``workers`` or ``shard_size`` is not an integer of at least 1, ``seed`` not one of at
-        least 0, ``split`` is not three fractions, a plug-in is missing, ``path`` cannot be a file's name,
-        the recipe does not run on the device, or the memory or the number of steps that it needs is too
-        large (`sciml.datasets.resources`; the memory of an executor's workers or of a device is not
-        known).
+        If ``recipe`` is no recipe object or ``executor`` no executor, ``n``, ``workers`` or ``shard_size``
+        is not an integer of at least 1, ``seed`` not one of at least 0, ``split`` is not three fractions, a
+        plug-in is missing or was edited after a process loaded it, ``path`` cannot be the name of a file
+        (with ``split``, of a folder), the recipe does not run on the device, or the memory or the number of
+        steps that it needs is too large (`sciml.datasets.resources`; the memory of an executor's workers or
+        of a device is not known).
 
     Examples
     --------
@@ -145,6 +146,13 @@ def generate(
     >>> generate(DarcyRecipe(resolution=43), 100, "darcy.h5", workers=2)  # doctest: +SKIP
     PosixPath('darcy.h5')
     """
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(f"recipe={recipe!r}: give a recipe object such as BurgersRecipe()")
+    # A Dask client has the method, too, but its futures are of another kind.
+    if executor is not None and (not hasattr(executor, "submit") or hasattr(executor, "get_executor")):
+        raise ConfigError(
+            f"executor={executor!r}: give a concurrent.futures.Executor, of a Dask client its get_executor()"
+        )
     integers = {"n": n, "seed": seed, "workers": workers}
     if shard_size is not None:
         integers["shard_size"] = shard_size
@@ -161,6 +169,12 @@ def generate(
         raise ConfigError(f"device={device!r}: this recipe runs on the CPU only")
     if split is not None:
         split_counts(n, split)
+    if str(path).endswith(("/", os.sep)) and split is None:
+        raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file, or a split")
+    if split is not None and Path(path).suffix.lower() in (".h5", ".hdf5"):
+        raise ConfigError(
+            f"path={str(path)!r}: a split makes a folder, give it a name that does not end in {Path(path).suffix}"
+        )
     missing = [str(plugin) for plugin in plugins if not Path(plugin).is_file()]
     if missing:
         raise ConfigError(f"plugins={missing}: no such file; give the paths of Python files")
@@ -172,25 +186,25 @@ def generate(
         raise ConfigError(
             f"path={str(path)!r}: its name is longer than {NAME_BYTES} bytes, choose a shorter one"
         )
-    refuse_many_steps(recipe)
     layout = recipe.layout()
-    size = int(shard_size or block_size(layout, device))
-    if executor is None and device == "cpu":
-        refuse_small_memory(recipe, layout, min(n, size, block_size(layout)), min(workers, -(-n // size)))
     config = {**recipe.config(), "n": n, "seed": seed}
     if split is not None:
         config["split"] = [float(share) for share in split]
     plan = {
         "plan_version": PLAN_VERSION,
         **config,
-        "shard_size": size,
+        "shard_size": int(shard_size or block_size(layout, device)),
         "device": device,
-        "plugins": {Path(p).name: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in plugins},
+        "plugins": {Path(p).name: plugin_digest(p) for p in plugins},
         "environment": package_versions(),
     }
     with _locked(path):
         parts = path.with_name(path.name + ".parts")
         restore_replaced(path, parts)
+        old = _owned_plan(parts)[0]
+        if shard_size is None and old == {**plan, "shard_size": (old or {}).get("shard_size")}:
+            plan = old
+        size = plan["shard_size"]
         if split is None and path.is_dir():
             raise ConfigError(f"path={str(path)!r} is a folder: give the name of a file")
         if split is not None and path.is_file():
@@ -201,17 +215,24 @@ def generate(
                 return path
             if split is not None:
                 refuse_strangers(path)
-        refuse_small_disk(path, parts, layout, n)
-        _prepare(parts, plan, overwrite, mix_commits)
         shards = [
             Shard(start, min(start + size, n), parts / f"shard-{start:08d}.h5") for start in range(0, n, size)
         ]
+        to_do = sum(old != plan or not shard.path.exists() for shard in shards)
+        if to_do:
+            refuse_many_steps(recipe)
+            if executor is None and device == "cpu":
+                block = min(n, size, block_size(layout))
+                refuse_small_memory(recipe, layout, block, min(workers, to_do))
+        refuse_small_disk(path, parts, layout, n)
+        _prepare(parts, plan, overwrite, mix_commits)
         for shard in shards:
             if shard.path.exists():
                 # One that is damaged, or of another dataset, is removed, and made again like any missing.
                 with contextlib.suppress(DatasetFormatError):
                     shard.record(config)
-        blob, files = pickle.dumps(recipe), tuple(str(Path(p).resolve()) for p in plugins)
+        blob = pickle.dumps(recipe)
+        files = tuple((str(Path(p).resolve()), plan["plugins"][Path(p).name]) for p in plugins)
         tasks = [
             ShardTask(blob, files, seed, device, shard.start, shard.stop, str(shard.path))
             for shard in shards

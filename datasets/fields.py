@@ -15,7 +15,8 @@ B trajectories, T frames, D axes. The Well's loader opens the file as it is; wha
 ``/boundary_conditions/<axis>_<type>``
     ``bc_type`` PERIODIC, WALL or OPEN; ``mask`` bool, true at the first and last index.
 ``/scalars``
-    ``field_names``; per parameter a float32 () and per varying scalar a float32 (B).
+    ``field_names``; per parameter a float32 () (float64 where it is beyond the range of float32) and per
+    varying scalar a float32 (B).
 ``/t0_fields``, ``/t1_fields``, ``/t2_fields``
     ``field_names``; per field float32 (B, [T,] space, D * rank) with ``dim_varying``,
     ``sample_varying``, ``time_varying`` (and + ``description``). A chunk is one trajectory's run of
@@ -40,6 +41,7 @@ __all__ = [
     "check_fields",
     "create_fields",
     "declare_scalars",
+    "fits",
     "flags",
     "texts",
     "write_trajectories",
@@ -66,6 +68,18 @@ def flags(target: h5py.Dataset | h5py.Group, **values: bool) -> None:
         target.attrs[name] = np.bool_(value)
 
 
+def fits(values: np.ndarray | float, dtype: np.typing.DTypeLike) -> bool:
+    """Whether a floating-point type holds numbers without turning any into infinity.
+
+    Examples
+    --------
+    >>> fits(1e39, np.float32), fits(np.array([0.1, np.inf]), np.float32)
+    (False, True)
+    """
+    with np.errstate(over="ignore"):
+        return bool((np.isinf(np.asarray(values).astype(dtype)) == np.isinf(values)).all())
+
+
 def declare_scalars(file: h5py.File, layout: FieldsLayout | OdeLayout, n: int, dtype: type) -> None:
     """Write the parameters, as root attributes and in ``/scalars``, and room for the varying scalars."""
     file.attrs["simulation_parameters"] = texts(tuple(layout.parameters))
@@ -73,7 +87,8 @@ def declare_scalars(file: h5py.File, layout: FieldsLayout | OdeLayout, n: int, d
     scalars.attrs["field_names"] = texts((*layout.parameters, *layout.scalars))
     for name, value in layout.parameters.items():
         file.attrs[name] = float(value)
-        flags(scalars.create_dataset(name, data=dtype(value)), sample_varying=False, time_varying=False)
+        number = (dtype if fits(value, dtype) else np.float64)(value)
+        flags(scalars.create_dataset(name, data=number), sample_varying=False, time_varying=False)
     for name in layout.scalars:
         flags(scalars.create_dataset(name, (n,), dtype), sample_varying=True, time_varying=False)
 

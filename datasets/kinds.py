@@ -27,7 +27,7 @@ def write(file: h5py.File, layout: Layout, start: int, trajectories: Sequence[Tr
     Raises
     ------
     DatasetFormatError
-        If a trajectory does not fit the layout.
+        If a trajectory does not fit the layout, or a scalar its type.
     """
     if isinstance(layout, FieldsLayout):
         fields.write_trajectories(file, layout, start, list(trajectories))
@@ -37,7 +37,13 @@ def write(file: h5py.File, layout: Layout, start: int, trajectories: Sequence[Tr
     for name in layout.scalars:
         if any(name not in trajectory.scalars for trajectory in trajectories):
             raise DatasetFormatError(f"scalar {name!r} is missing: {layout.name!r} declares it")
-        file["scalars"][name][rows] = [trajectory.scalars[name] for trajectory in trajectories]
+        values, stored = [trajectory.scalars[name] for trajectory in trajectories], file["scalars"][name]
+        for value in values:
+            if not fields.fits(value, stored.dtype):
+                raise DatasetFormatError(
+                    f"scalar {name!r}={value:g} does not fit {stored.dtype}: give it in another unit"
+                )
+        stored[rows] = values
 
 
 def stored_dtype(layout: Layout) -> type:

@@ -11,8 +11,9 @@ PDEBench tells two layouts apart by the file's suffix.
     ``grid/t``, and an attribute ``config``, YAML.
 
 PDEBench's loader takes every ``tensor`` of rank 4 for Darcy, so a scalar in 2D that varies in time is
-stored in groups. What the layouts have no place for (names and ranks of fields, periodic axes, the
-mask) is in a root attribute ``sciml``, JSON; PDEBench's loaders read no attributes. Source: arXiv
+stored in groups. What the layouts have no place for (names and ranks of fields, names of the scalars
+that vary by trajectory, periodic axes, the mask) is in a root attribute ``sciml``, JSON; PDEBench's
+loaders read no attributes. Source: arXiv
 2210.07182 and the files that the project publishes.
 """
 
@@ -26,11 +27,11 @@ import h5py
 import numpy as np
 
 from sciml.errors import ConfigError
-from sciml.files import refuse_existing
+from sciml.files import refuse_existing, refuse_input
 
 from .atomic_hdf5 import atomic_hdf5
 from .kinds import create, write
-from .pdebench_layouts import ABOUT, read_source
+from .pdebench_layouts import ABOUT, SCALARS, read_source
 from .reader import FieldsDataset, open_hdf5
 from .record import Record
 from .rows import checksums
@@ -91,10 +92,41 @@ def _parameters(data: FieldsDataset) -> tuple[dict[str, float], list[str]]:
         # PDEBench's equation has the diffusion Nu / pi.
         constant["nu"] *= math.pi
     varying = [name for name in names if scalars[name].shape == (data.n_trajectories,)]
-    return {NAMES.get(name, name): value for name, value in constant.items()}, varying
+    lost = sorted(set(names) - set(constant) - set(varying))
+    if lost:
+        raise ConfigError(
+            f"{data.path.name}: scalar {lost[0]!r} varies in time, which PDEBench has no place for: "
+            "convert to 'well'"
+        )
+    parameters = {NAMES.get(name, name): value for name, value in constant.items()}
+    if len(parameters) < len(constant):
+        raise ConfigError(
+            f"{data.path.name}: parameters {', '.join(constant)} would share the names {', '.join(parameters)} "
+            "of PDEBench: rename one"
+        )
+    if data.config.get("recipe") == "darcy":
+        # PDEBench's name for the constant right-hand side.
+        parameters.setdefault("beta", 1.0)
+    return parameters, varying
 
 
-def _about(data: FieldsDataset) -> str:
+def _refuse_names(data: FieldsDataset, kind: Kind, parameters: dict[str, float], varying: list[str]) -> None:
+    """Refuse names that the layout needs for itself, before anything is written."""
+    constant = [name for name in data.fields if kind == "groups" and not data.is_time_varying(name)]
+    for what, names, taken in (
+        ("parameter", parameters, {ABOUT, *varying}),
+        ("scalar", varying, {"config"} if kind == "groups" else set()),
+        ("field", constant, {"data", "grid"}),
+    ):
+        clash = [name for name in names if name.split("/")[0] in taken]
+        if clash:
+            raise ConfigError(
+                f"{data.path.name}: {what} {clash[0]!r} has a name that its layout of PDEBench uses for something "
+                "else: rename it, or convert to 'well'"
+            )
+
+
+def _about(data: FieldsDataset, varying: list[str]) -> str:
     """What the layouts have no place for."""
     conditions = data.file["boundary_conditions"].values()
     sides = [str(condition.attrs["bc_type"]).upper() for condition in conditions]
@@ -108,6 +140,7 @@ def _about(data: FieldsDataset) -> str:
             }
             for name in data.fields
         ],
+        "scalars": varying,
         "periodic": data.periodic,
         "roles": {
             "inputs": data.inputs,
@@ -125,9 +158,10 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
 
     Which layout it is follows from the fields (see above). Vectors are flattened to channels. Parameters
     become attributes of the file, by PDEBench's names (``Nu``, ``beta``, ``rho``, ``M``, ...; of the
-    Burgers equation ``Nu`` is pi times the viscosity). Scalars that vary by trajectory are datasets
-    (N,) of an ``.hdf5`` file and attributes of the groups of an ``.h5`` file; fields without a time axis
-    are further datasets of the groups. PDEBench's loaders ignore those, `import_pdebench` restores them.
+    Burgers equation ``Nu`` is pi times the viscosity; ``beta`` of the recipe ``darcy`` is its right-hand
+    side, 1). Scalars that vary by trajectory are datasets ``scalars/<name>`` (N,) of an ``.hdf5`` file and
+    attributes of the groups of an ``.h5`` file; fields without a time axis are further datasets of the
+    groups. PDEBench's loaders ignore those, `import_pdebench` restores them.
     ``t-coordinate`` holds the T times of the frames, not T + 1 edges.
 
     Parameters
@@ -140,9 +174,10 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
     Raises
     ------
     ConfigError
-        If PDEBench has no layout for the fields or the kind, or the suffix is wrong.
+        If PDEBench has no layout for the fields or the kind, a name is one that the layout uses, or the
+        suffix is wrong.
     OutputExistsError
-        If the target exists.
+        If the target exists, or is the source.
     DatasetFormatError
         If the source cannot be read.
 
@@ -161,6 +196,7 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
     (['t-coordinate', 'tensor', 'x-coordinate'], (3, 5, 8))
     >>> folder.cleanup()
     """
+    refuse_input(source, target)
     if not overwrite:
         refuse_existing(target)
     with open_fields(source, "PDEBench") as data:
@@ -171,15 +207,16 @@ def export_pdebench(source: str | Path, target: str | Path, overwrite: bool = Fa
                 f"target {str(target)!r}: PDEBench reads this layout from files named *{suffix}"
             )
         parameters, varying = _parameters(data)
+        _refuse_names(data, kind, parameters, varying)
         with atomic_hdf5(target) as writer:
             file = writer.file
             file.attrs.update(parameters)
-            file.attrs[ABOUT] = _about(data)
+            file.attrs[ABOUT] = _about(data, varying)
             if kind != "groups":
                 for axis, values in data.axes.items():
                     file[f"{axis}-coordinate"] = values.astype(np.float32)
                 for name in varying:
-                    file[name] = data[name][()]
+                    file[f"{SCALARS}/{name}"] = data.file["scalars"][name][()]
             if kind == "array":
                 file["t-coordinate"] = np.asarray(data.times, dtype=np.float32)
             for row in range(data.n_trajectories):
@@ -216,7 +253,7 @@ def _write_group(
     for axis, values in data.axes.items():
         group[f"grid/{axis}"] = values.astype(np.float32)
     group["grid/t"] = np.asarray(data.times, dtype=np.float32)
-    scalars = {name: float(data[name][row]) for name in varying}
+    scalars = {name: float(data.file["scalars"][name][row]) for name in varying}
     group.attrs.update(scalars)
     config = {
         "dataset": data.name,
@@ -262,7 +299,7 @@ def import_pdebench(
     ConfigError
         If ``periodic`` or ``channels`` do not fit the file, or ``periodic`` is needed.
     OutputExistsError
-        If the target exists.
+        If the target exists, or is the source.
 
     Examples
     --------
@@ -279,6 +316,7 @@ def import_pdebench(
     ((3, 5, 8), (True,))
     >>> folder.cleanup()
     """
+    refuse_input(source, target)
     if not overwrite:
         refuse_existing(target)
     with open_hdf5(source) as file:

@@ -17,11 +17,13 @@ from .fields import RESERVED
 from .reader import FLOW, is_pdebench
 from .recipe import FieldsLayout, FieldSpec, Trajectory
 
-__all__ = ["ABOUT", "AXES", "Source", "read_source"]
+__all__ = ["ABOUT", "AXES", "SCALARS", "Source", "read_source"]
 
 AXES = ("x", "y", "z")
 ABOUT = "sciml"
 """Root attribute with what the layouts have no place for, JSON."""
+SCALARS = "scalars"
+"""Group of files of arrays: the scalars that vary by trajectory, which ``ABOUT`` lists."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def _read_about(file: h5py.File) -> dict[str, Any]:
     try:
         about = json.loads(file.attrs[ABOUT])
         about["fields"] = [FieldSpec(**entry) for entry in about["fields"]]
-        return {key: about[key] for key in ("fields", "periodic", "roles", "converted_from")}
+        # Older exports list no scalars; they lie where a foreign file has them.
+        about["scalars"] = list(about["scalars"]) if "scalars" in about else None
+        return {key: about[key] for key in ("fields", "periodic", "roles", "converted_from", "scalars")}
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetFormatError(
             f"{file.filename!r}: attribute {ABOUT!r} cannot be read ({error}): delete it, or export again"
@@ -92,7 +96,7 @@ def _periodic(
         return noted
     if periodic is not None:
         return periodic
-    if "nu" in file or (FLOW[0] in file and "trans" in words):
+    if _has_coefficient(file) or (FLOW[0] in file and "trans" in words):
         return False
     if FLOW[0] in file and "periodic" in words:
         return True
@@ -100,6 +104,11 @@ def _periodic(
         f"periodic is missing: {path!r} does not say; give --periodic all, none, or axes such as x (in Python True, "
         f"False or one bool per axis), as in: sciml convert {path} --to sciml --periodic all -o {target}"
     )
+
+
+def _has_coefficient(file: h5py.File) -> bool:
+    """Whether ``nu`` is a coefficient, (N, X, Y), not a number for each trajectory."""
+    return isinstance(file.get("nu"), h5py.Dataset) and file["nu"].ndim == 3
 
 
 def _axis(group: h5py.Group, key: str, count: int) -> np.ndarray:
@@ -168,31 +177,40 @@ def _roles(about: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
 
 
+def _columns(file: h5py.File, about: dict[str, Any]) -> dict[str, h5py.Dataset]:
+    """Scalars that vary by trajectory: as listed, else the datasets (N,) of the root."""
+    if about.get("scalars") is None:
+        n = len(file["tensor"])
+        found = {key: item for key, item in file.items() if isinstance(item, h5py.Dataset)}
+        return {key: item for key, item in found.items() if item.shape == (n,) and "coordinate" not in key}
+    columns = {name: file.get(f"{SCALARS}/{name}") for name in about["scalars"]}
+    if any(item is None or item.shape != (len(file["tensor"]),) for item in columns.values()):
+        raise _other_fields(file.filename)
+    return columns
+
+
 def _tensor(file: h5py.File, name: str, periodic: bool | Sequence[bool], about: dict[str, Any]) -> Source:
-    tensor, path = file["tensor"], file.filename
-    columns = {
-        key: file[key]
-        for key in file
-        if isinstance(file[key], h5py.Dataset)
-        and file[key].shape == tensor.shape[:1]
-        and "coordinate" not in key
-    }
+    tensor, path, steady = file["tensor"], file.filename, _has_coefficient(file)
+    columns, parameters = _columns(file, about), _numbers(file)
+    both = sorted(set(columns) & set(parameters))
+    if both:
+        raise DatasetFormatError(f"{path!r}: {both[0]!r} is an attribute and a dataset: rename one of them")
 
     def scalars(row: int) -> dict[str, float]:
         return {key: float(values[row]) for key, values in columns.items()}
 
-    common: dict[str, Any] = {"parameters": _numbers(file), "scalars": tuple(columns), **_roles(about)}
-    coefficient = [FieldSpec("a", "coefficient", time_varying=False)] if "nu" in file else []
+    common: dict[str, Any] = {"parameters": parameters, "scalars": tuple(columns), **_roles(about)}
+    coefficient = [FieldSpec("a", "coefficient", time_varying=False)] if steady else []
     specs = about.get("fields") or [*coefficient, FieldSpec("u", "solution" if coefficient else "")]
     names = {spec.time_varying: spec.name for spec in specs if spec.rank == 0}
     if len(specs) != len(names) or set(names) != {True, not coefficient}:
         raise _other_fields(path)
-    if "nu" not in file and tensor.ndim == 3 and "y-coordinate" not in file:
+    if not steady and tensor.ndim == 3 and "y-coordinate" not in file:
         grid = _grid(file, ["x-coordinate"], tensor.shape[2:], periodic)
         times = _times(file, "t-coordinate", tensor.shape[1])
         layout = _layout(name, grid, specs, times=times, **common)
         return Source(layout, len(tensor), lambda row: Trajectory({names[True]: tensor[row]}, scalars(row)))
-    if "nu" in file and tensor.ndim == 4 and tensor.shape[1] == 1:
+    if steady and tensor.ndim == 4 and tensor.shape[1] == 1:
         nu = file["nu"]
         if nu.shape != (len(tensor), *tensor.shape[2:]):
             raise DatasetFormatError(
@@ -207,11 +225,11 @@ def _tensor(file: h5py.File, name: str, periodic: bool | Sequence[bool], about: 
         return Source(layout, len(tensor), read)
     remedy = (
         "a steady problem is (N, 1, X, Y) with 'nu' (N, X, Y)"
-        if "nu" in file or tensor.ndim == 3
+        if steady or tensor.ndim == 3
         else "store a scalar in 2D that varies in time in groups, in a file named *.h5"
     )
     raise DatasetFormatError(
-        f"{path!r}: 'tensor' of shape {tensor.shape} {'with' if 'nu' in file else 'without'} 'nu' is not what "
+        f"{path!r}: 'tensor' of shape {tensor.shape} {'with' if steady else 'without'} 'nu' is not what "
         f"PDEBench's loader takes it for; 1D scalars are (N, T, X), {remedy}"
     )
 
@@ -229,7 +247,9 @@ def _flow(file: h5py.File, name: str, periodic: bool | Sequence[bool]) -> Source
     grid = _grid(file, [f"{axis}-coordinate" for axis in AXES[:dim]], shape[2:], periodic)
     specs = [FieldSpec("density", ""), FieldSpec("pressure", ""), FieldSpec("velocity", "", rank=1)]
     times = _times(file, "t-coordinate", shape[1])
-    layout = _layout(name, grid, specs, times=times, parameters=_numbers(file))
+    # PDEBench's word for sides through which waves leave.
+    boundary = "OPEN" if "trans" in name.split("_") else "WALL"
+    layout = _layout(name, grid, specs, times=times, parameters=_numbers(file), boundary=boundary)
 
     def read(row: int) -> Trajectory:
         velocity = np.stack([file[key][row] for key in keys[2:]], axis=-1)
@@ -267,15 +287,18 @@ def _groups(
     if stops[-1] != shape[-1] or any(spec.name not in first for spec in constant):
         raise _other_fields(file.filename)
     grid = _grid(first, [f"grid/{axis}" for axis in AXES[:dim]], shape[1:-1], periodic)
-    parameters = _numbers(file)
-    common = set(_numbers(first)).intersection(*(file[sample].attrs for sample in samples)) - set(parameters)
-    scalars = tuple(sorted(common))
+    parameters, scalars = _numbers(file), about.get("scalars")
+    if scalars is None:
+        scalars = sorted(set(_numbers(first)) - set(parameters))
+        scalars = [key for key in scalars if all(key in file[sample].attrs for sample in samples)]
+    elif any(key not in file[sample].attrs for key in scalars for sample in samples):
+        raise _other_fields(file.filename)
     layout = _layout(
         name,
         grid,
         [*constant, *varying],
         times=_times(first, "grid/t", shape[0]),
-        scalars=scalars,
+        scalars=tuple(scalars),
         parameters=parameters,
         **({} if channels else _roles(about)),
     )

@@ -204,7 +204,7 @@ def plot_fields(data: FieldsDataset, field: str = "", trajectory: int = 0, frame
     field, trajectory = _choose(data, field, trajectory)
     chosen = _spread(data, field, frames)
     values = _read(data, field, trajectory, chosen)
-    labels = [f"t = {_times(data, trajectory)[k]:.3g}" for k in chosen]
+    labels = [f"t = {_times(data, trajectory)[k]:g}" for k in chosen]
     moving = not data.steady and data.is_time_varying(field)
     if len(data.axes) == 1:
         figure, axes = _figure(1, values.shape[-1], width=6.0)
@@ -338,7 +338,7 @@ def plot_spectrum(data: FieldsDataset, field: str = "", trajectory: int = 0, fra
     ...     path = generate(recipe_registry["advection"](frames=4), 1, f"{folder}/advection.h5")
     ...     with FieldsDataset(path) as data:
     ...             [line.get_label() for line in plot_spectrum(data).axes[0].lines]
-    ['t = 0', 't = 1.33', 't = 2']
+    ['t = 0', 't = 1.33333', 't = 2']
     """
     field, trajectory = _choose(data, field, trajectory)
     if not all(data.periodic):
@@ -352,7 +352,7 @@ def plot_spectrum(data: FieldsDataset, field: str = "", trajectory: int = 0, fra
     ax, highest = axes[0, 0], 0.0
     for k, values in zip(chosen, _read(data, field, trajectory, chosen), strict=True):
         wavenumber, energy = energy_spectrum(values, lengths)
-        ax.loglog(wavenumber[1:], energy[1:], label=f"t = {_times(data, trajectory)[k]:.3g}")
+        ax.loglog(wavenumber[1:], energy[1:], label=f"t = {_times(data, trajectory)[k]:g}")
         highest = max(highest, float(energy[1:].max()))
     if highest > 0:
         # Round-off of float32 would stretch the axis.
@@ -474,7 +474,7 @@ def animate(
         try:
             with writer.saving(figure, str(suffixed), dpi=100):
                 for frame, time in zip(values, _times(data, trajectory), strict=True):
-                    title.set_text(f"{data.name}, trajectory {trajectory}, t = {time:.3g}")
+                    title.set_text(f"{data.name}, trajectory {trajectory}, t = {time:g}")
                     images = [] if line else _images(data, frame, field)
                     for row, artist in enumerate(artists):
                         if line:

@@ -12,12 +12,14 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -31,6 +33,10 @@ R = TypeVar("R")
 DEATHS = 3
 """So many pools in a row may break without a finished task in between."""
 POLL_SECONDS = 1.0
+IDLE_SECONDS = 30.0
+"""So long a Dask cluster may be without workers after it had some."""
+START_SECONDS = 600.0
+"""So long it may take to start the first."""
 
 
 class _OneThread:
@@ -71,8 +77,12 @@ class _Lost(Exception):
     """An executor did not return all results."""
 
 
-def _guarded(compute: Callable[[T], R], task: T) -> R | _Failure:
-    """Compute a task where it was sent."""
+def _guarded(compute: Callable[[T], R], task: T, call: str) -> R | _Failure:
+    """Compute a task where it was sent.
+
+    ``call`` only makes it unlike those of earlier calls: Dask gives equal tasks the result, here perhaps
+    a failure whose cause is mended, that it still holds.
+    """
     try:
         return compute(task)
     except Exception as error:
@@ -120,7 +130,8 @@ def run(
     SciMLError
         If the executor fails, or own processes die again and again.
     Exception
-        The first that a task raises; other tasks in hand are finished first.
+        The first that a task raises; other tasks in hand are finished first, except on Dask, whose
+        workers may finish them later.
 
     Examples
     --------
@@ -171,6 +182,7 @@ def _run_in_processes(compute: Callable[[T], R], tasks: Sequence[T], workers: in
 
 def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) -> Generator[tuple[int, R]]:
     """Yield position and result of every task that comes back; raise `_Lost` if some do not."""
+    call = uuid.uuid4().hex
     futures: dict[Future[R | _Failure], int] = {}
     lost: Exception | None = None
     try:
@@ -179,7 +191,7 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
             # tracebacks.
             with _interrupts_held_back():
                 for position, task in enumerate(tasks):
-                    futures[executor.submit(partial(_guarded, compute), task)] = position
+                    futures[executor.submit(partial(_guarded, compute), task, call)] = position
         except Exception as error:
             # Broken, or shut down.
             lost = error
@@ -199,8 +211,10 @@ def _collect(executor: Executor, compute: Callable[[T], R], tasks: Sequence[T]) 
         futures.clear()
         raise
     finally:
-        # Tasks in hand would go on writing where the caller may clean up: they are waited for.
+        # Tasks in hand would go on writing where the caller may clean up: they are waited for, but for
+        # Dask's, which are cancelled in name only, though their workers may finish them later.
         wait([future for future in futures if not future.cancel()])
+        futures.clear()
 
 
 def _completed(executor: Executor, futures: Iterable[Future[R]]) -> Iterator[Future[R]]:
@@ -209,9 +223,11 @@ def _completed(executor: Executor, futures: Iterable[Future[R]]) -> Iterator[Fut
     Raises
     ------
     _Lost
-        If a Dask client lost its scheduler: what was submitted about then would stay pending for ever.
+        If a Dask client lost its scheduler, or the cluster all its workers: what was submitted would stay
+        pending for ever.
     """
     pending = set(futures)
+    patience, alive = START_SECONDS, time.monotonic()
     while pending:
         try:
             for future in as_completed(pending, timeout=POLL_SECONDS):
@@ -220,6 +236,10 @@ def _completed(executor: Executor, futures: Iterable[Future[R]]) -> Iterator[Fut
         except TimeoutError:
             if not _is_connected(executor):
                 raise _Lost from ConnectionError("the Dask cluster is closed or out of reach")
+            if _has_workers(executor):
+                patience, alive = IDLE_SECONDS, time.monotonic()
+            elif time.monotonic() - alive > patience:
+                raise _Lost from TimeoutError(f"the Dask cluster has had no workers for {patience:.0f} s")
 
 
 def _is_connected(executor: Executor) -> bool:
@@ -231,6 +251,18 @@ def _is_connected(executor: Executor) -> bool:
     comm = getattr(client, "scheduler_comm", None)
     lost = getattr(client, "status", None) in ("connecting", "closing", "closed")
     return not (lost or (comm is not None and comm.closed()))
+
+
+def _has_workers(executor: Executor) -> bool:
+    """Whether the Dask cluster of an executor, if it has one, has workers."""
+    client: Any = getattr(executor, "_client", None)
+    if not hasattr(client, "nthreads"):
+        return True
+    try:
+        return bool(client.nthreads())
+    except Exception:
+        # Whether it is gone is for the next poll to say.
+        return True
 
 
 def _start_worker() -> None:

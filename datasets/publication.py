@@ -255,7 +255,10 @@ def _moments(file: h5py.File, name: str, rows: int) -> dict[str, float | None]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
-        raise DatasetFormatError(f"{str(folder)!r} holds no {MANIFEST}: give a folder made with split=...")
+        raise DatasetFormatError(
+            f"{str(folder)!r} holds no {MANIFEST}: give an HDF5 file, or a folder made with --split or by "
+            "convert --to well"
+        )
     return read_json(folder / MANIFEST)
 
 

@@ -28,6 +28,12 @@ def open_hdf5(path: str | Path) -> h5py.File:
     """Open an HDF5 file for reading, or raise `DatasetFormatError` saying what is wrong with it."""
     path = Path(path)
     if not path.exists():
+        unfinished = path.with_name(f"{path.name}.parts")
+        if (unfinished / "plan.json").is_file():
+            raise DatasetFormatError(
+                f"dataset {str(path)!r} does not exist yet, its generation is unfinished ({str(unfinished)!r}): "
+                "run the same 'sciml generate' again"
+            )
         raise DatasetFormatError(f"dataset {str(path)!r} does not exist: check the path")
     if path.is_dir():
         # The first file of each part.
@@ -148,6 +154,13 @@ class Dataset(ABC):
     @abstractmethod
     def __getitem__(self, name: str) -> h5py.Dataset: ...
 
+    def _open_file(self) -> h5py.File:
+        if not self.file:
+            raise ConfigError(
+                f"{self.path.name}: the dataset is closed: read before close(), or open it again"
+            )
+        return self.file
+
     def torch(
         self,
         n_in: int = 1,
@@ -214,11 +227,12 @@ class OdeDataset(Dataset):
         return ("states",)
 
     def __getitem__(self, name: str) -> h5py.Dataset:
+        file = self._open_file()
         if name == "states":
-            return self.file["states"]
-        if name in self.file["scalars"]:
-            return self.file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, ["states", *self.file["scalars"]])
+            return file["states"]
+        if name in file["scalars"]:
+            return file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, ["states", *file["scalars"]])
 
 
 class FieldsDataset(Dataset):
@@ -282,11 +296,12 @@ class FieldsDataset(Dataset):
         return tuple(len(values) for values in self.axes.values())
 
     def __getitem__(self, name: str) -> h5py.Dataset:
+        file = self._open_file()
         if name in self._paths:
-            return self.file[self._paths[name]]
-        if name in self.file["scalars"]:
-            return self.file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *self.file["scalars"]])
+            return file[self._paths[name]]
+        if name in file["scalars"]:
+            return file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
 
     def is_time_varying(self, name: str) -> bool:
         """Whether a field has a time axis."""

@@ -8,7 +8,7 @@ import dataclasses
 import reprlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -48,7 +48,27 @@ POSITIVE = (1e-12, 1e12)
 ATTEMPTS = 5
 """So many times a rejected trajectory is replaced."""
 
-recipe_registry: Registry[type["Recipe"]] = Registry("recipe")
+
+class _Recipes(Registry[type["Recipe"]]):
+    """Refuses what is no recipe where it is registered, not where its parameters are looked for."""
+
+    def register(self, name: str) -> Callable[[type["Recipe"]], type["Recipe"]]:
+        decorate = super().register(name)
+
+        def checked(entry: type[Recipe]) -> type[Recipe]:
+            if not (isinstance(entry, type) and issubclass(entry, Recipe)):
+                raise ConfigError(f"recipe {name!r}: {entry!r} is no subclass of sciml.datasets.Recipe")
+            if not dataclasses.is_dataclass(entry):
+                raise ConfigError(
+                    f"recipe {name!r}: {entry.__qualname__} is no dataclass; put @dataclass(frozen=True) "
+                    "between its registration and the class"
+                )
+            return decorate(entry)
+
+        return checked
+
+
+recipe_registry: Registry[type["Recipe"]] = _Recipes("recipe")
 """All recipes that ``sciml generate`` knows."""
 
 

@@ -3,7 +3,8 @@
 datasets
     ``seed`` int64 (B); ``config`` (JSON text); ``checks/<name>`` float64 (B) with attribute ``limit``;
     ``checksum`` S64 (B), SHA-256 of each trajectory as stored; ``rejected`` int64 (R), seeds of
-    trajectories that blew up or failed a check and were replaced; ``verification/index`` int64 (V),
+    trajectories that blew up or failed a check and were replaced, with ``rejected_index`` int64 (R), which
+    trajectory each was to be, and ``rejected_reason`` text (R); ``verification/index`` int64 (V),
     trajectories that were solved again at twice the resolution with half the step, and
     ``verification/<measure>`` float64 (V) with attribute ``limit``.
 attributes
@@ -47,6 +48,10 @@ class Record:
     checksums : ndarray of S64, shape (B,)
     rejected : ndarray of int64, shape (R,)
         Seeds.
+    rejected_index : ndarray of int64, shape (R,)
+        Trajectories that they were to be; -1 where that is not known, as of files of an older version.
+    rejected_reason : tuple of str, length R
+        Empty texts where they are not known.
     verified : ndarray of int64, shape (V,)
         Trajectories.
     verification : dict of str to ndarray, shape (V,)
@@ -66,6 +71,13 @@ class Record:
     verification: dict[str, np.ndarray] = field(default_factory=dict)
     verification_limits: dict[str, float] = field(default_factory=dict)
     device: str = "cpu"
+    rejected_index: np.ndarray = field(default_factory=_none)
+    rejected_reason: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.rejected) == len(self.rejected_index) == len(self.rejected_reason):
+            object.__setattr__(self, "rejected_index", np.full(len(self.rejected), -1))
+            object.__setattr__(self, "rejected_reason", ("",) * len(self.rejected))
 
     def write(self, file: h5py.File, made: dict[str, Any] | None = None) -> None:
         """Write ``/provenance`` into a file whose other content is complete.
@@ -81,6 +93,10 @@ class Record:
         )
         group.create_dataset("checksum", data=self.checksums)
         group.create_dataset("rejected", data=np.asarray(self.rejected, dtype=np.int64))
+        group.create_dataset("rejected_index", data=np.asarray(self.rejected_index, dtype=np.int64))
+        # HDF5 has no null characters in texts.
+        reasons = np.array([reason.replace("\0", " ") for reason in self.rejected_reason], dtype=object)
+        group.create_dataset("rejected_reason", data=reasons, dtype=h5py.string_dtype())
         group.create_dataset("verification/index", data=np.asarray(self.verified, dtype=np.int64))
         for folder, measures, limits in (
             ("checks", self.checks, self.limits),
@@ -126,6 +142,8 @@ class Record:
             verification,
             verification_limits,
             str(group.attrs.get("device", "cpu")),
+            array("rejected_index", _none()),
+            tuple(group["rejected_reason"].asstr()[()]) if "rejected_reason" in group else (),
         )
 
     @staticmethod
@@ -153,10 +171,22 @@ class Record:
             joined("verification"),
             {name: limit for record in records for name, limit in record.verification_limits.items()},
             first.device,
+            np.concatenate(
+                [
+                    np.where(r.rejected_index < 0, -1, r.rejected_index + start)
+                    for r, start in zip(records, starts, strict=False)
+                ]
+            ),
+            tuple(reason for record in records for reason in record.rejected_reason),
         )
 
     def select(self, start: int, stop: int) -> "Record":
-        """Return the record of trajectories start <= i < stop; the rejected seeds are those of all."""
+        """Return the record of trajectories start <= i < stop.
+
+        Rejected seeds of which is not known what they were to be belong to every selection.
+        """
+        index = self.rejected_index
+        ours = (index < 0) | ((index >= start) & (index < stop))
         inside = (self.verified >= start) & (self.verified < stop)
         return Record(
             self.config,
@@ -166,11 +196,13 @@ class Record:
             self.equation,
             self.cpu_seconds * (stop - start) / max(1, len(self.seeds)),
             self.checksums[start:stop],
-            self.rejected,
+            self.rejected[ours],
             self.verified[inside] - start,
             {name: values[inside] for name, values in self.verification.items()},
             self.verification_limits,
             self.device,
+            np.where(index < 0, -1, index - start)[ours],
+            tuple(reason for reason, own in zip(self.rejected_reason, ours, strict=True) if own),
         )
 
     def failures(self) -> list[str]:

@@ -18,6 +18,11 @@ MOST_STEPS = 1e8
 """Of one trajectory: hours of the fastest recipes, and beyond any time step that is of use."""
 
 
+V1_NAMES = "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")
+V2_NAMES = "memory.max", "memory.current", ("inactive_file", "active_file")
+"""Of a control group's limit, its use, and what of it is files in the cache."""
+
+
 def refuse_many_steps(recipe: Recipe) -> None:
     """Refuse steps so small that a trajectory would take for ever.
 
@@ -76,7 +81,7 @@ def refuse_small_memory(recipe: Recipe, layout: Layout, block: int, workers: int
         remedies += ["fewer workers"] if workers > 1 else []
         raise ConfigError(
             f"{_settings(recipe, sizes + steps)}: {workers} worker{'s' if workers > 1 else ''} would need about "
-            f"{needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available; "
+            f"{_size(needed)} of memory, {_size(available)} are available; "
             f"choose {' or '.join(remedies) or 'a smaller problem'}"
         )
 
@@ -96,8 +101,8 @@ def refuse_small_disk(path: Path, parts: Path, layout: Layout, n: int) -> None:
     # Some file systems do not tell, and give zeros.
     if usage.total and needed > usage.free:
         raise StorageError(
-            f"cannot write {str(path)!r}: shards and the final data need {needed / 1e6:.1f} MB more, "
-            f"{usage.free / 1e6:.1f} MB are free in {str(folder)!r}; free some space, choose another disk "
+            f"cannot write {str(path)!r}: shards and the final data need {_size(needed)} more, "
+            f"{_size(usage.free)} are free in {str(folder)!r}; free some space, choose another disk "
             "or fewer trajectories"
         )
 
@@ -123,17 +128,43 @@ def available_memory() -> float:
 
 
 def _group_limits() -> Iterator[float]:
-    """Limits of this process's control groups, versions 1 and 2."""
+    """What this process's control groups, versions 1 and 2, and those above them still allow."""
     groups = Path("/proc/self/cgroup")
     for line in groups.read_text().splitlines() if groups.exists() else ():
         _, controllers, group = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root = Path("/sys/fs/cgroup", controllers)
-            name = "memory.limit_in_bytes" if controllers else "memory.max"
-            # A container may see its own group as the root.
-            for folder in (root / group.lstrip("/"), root):
-                with contextlib.suppress(OSError, ValueError):
-                    yield float((folder / name).read_text())
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        names = V1_NAMES if controllers else V2_NAMES
+        # Controllers mounted together have a link for each. A container may see its own group as the root.
+        root = Path("/sys/fs/cgroup", "memory" if controllers else "")
+        own = root / group.lstrip("/")
+        for folder in (own, *own.parents):
+            yield _group_room(folder, *names)
+            if folder == root:
+                break
+
+
+def _group_room(folder: Path, limit: str, use: str, cached: tuple[str, ...]) -> float:
+    """Bytes that a control group may still take; files in the cache make room when it is needed."""
+    try:
+        room = float((folder / limit).read_text())
+    except (OSError, ValueError):
+        # The group has no such file, or "max" in it.
+        return float("inf")
+    used = 0.0
+    with contextlib.suppress(OSError, ValueError):
+        used = float((folder / use).read_text())
+    with contextlib.suppress(OSError, ValueError):
+        entries = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        used -= sum(float(entries.get(name, 0)) for name in cached)
+    return max(0.0, room - max(0.0, used))
+
+
+def _size(amount: float) -> str:
+    """Return bytes in the unit that suits, for a message."""
+    units = {"TB": 1e12, "GB": 1e9, "MB": 1e6}
+    unit = next((unit for unit, scale in units.items() if amount >= 0.1 * scale), "kB")
+    return f"{amount / units.get(unit, 1e3):.1f} {unit}"
 
 
 def _settings(recipe: Recipe, names: tuple[str, ...]) -> str:

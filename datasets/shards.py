@@ -3,6 +3,7 @@
 What a shard holds depends on the recipe, the dataset's seed and the trajectories' indices only.
 """
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -89,7 +90,8 @@ class ShardTask:
     """What a worker needs; the recipe stays pickled until the plug-ins that define it are loaded."""
 
     recipe: bytes
-    plugins: tuple[str, ...]
+    plugins: tuple[tuple[str, str], ...]
+    """Path and SHA-256 of each."""
     seed: int
     device: str
     start: int
@@ -131,18 +133,23 @@ def compute_shard(task: ShardTask) -> list[dict[str, Any]]:
     ------
     ConvergenceError
         If a trajectory and all its replacements are rejected.
+    ConfigError
+        If a plug-in has another content than when the work began, here or when this worker loaded it.
     DatasetFormatError
         If a trajectory does not fit its layout, or its checks are not those declared.
     StorageError
         If the shard cannot be written.
     """
-    for plugin in task.plugins:
-        load_plugin(plugin)
+    for plugin, digest in task.plugins:
+        load_plugin(plugin, digest)
+    recipe: Recipe = pickle.loads(task.recipe)
     shard = Shard(task.start, task.stop, Path(task.path))
     if shard.path.exists():
-        # A worker died after writing it, before saying so.
-        return shard.entries()
-    recipe: Recipe = pickle.loads(task.recipe)
+        # A worker died after writing it, before saying so; or one that an earlier, cancelled generation of
+        # other settings left behind wrote it: then it is removed, and made again.
+        with contextlib.suppress(DatasetFormatError):
+            shard.record({**recipe.config(), "seed": task.seed})
+            return shard.entries()
     layout = recipe.layout()
     size = block_size(layout, task.device)
     started = time.process_time()
@@ -222,10 +229,20 @@ def _sample(recipe: Recipe, seeds: Sequence[int], device: str) -> Sequence[Traje
     except OSError as error:
         # Not the shard's file: that one is not to be blamed.
         raise SciMLError(f"the recipe failed on seeds {seeds[0]}, ...: {error}") from error
+    kind = recipe.config()["recipe"]
+    if not isinstance(samples, Sequence):
+        raise DatasetFormatError(
+            f"{kind}: sample_batch returned a {type(samples).__name__} for seeds {seeds[0]}, ...: return a list"
+        )
     if len(samples) != len(seeds):
         raise DatasetFormatError(
             f"sample_batch returned {len(samples)} trajectories for {len(seeds)} seeds: return one for each"
         )
+    for seed, sample in zip(seeds, samples, strict=True):
+        if not isinstance(sample, Trajectory):
+            raise DatasetFormatError(
+                f"{kind}: sample returned a {type(sample).__name__} for seed {seed}: return a Trajectory"
+            )
     return samples
 
 
@@ -270,6 +287,10 @@ def _block_record(recipe: Recipe, draws: Sequence[_Draw], device: str) -> Record
         recipe.check_limits,
         recipe.equation,
         rejected=np.array([seed for draw in draws for seed, _ in draw.rejected], dtype=np.int64),
+        rejected_index=np.array(
+            [row for row, draw in enumerate(draws) for _ in draw.rejected], dtype=np.int64
+        ),
+        rejected_reason=tuple(reason for draw in draws for _, reason in draw.rejected),
         verified=np.array(again if measures else [], dtype=np.int64),
         verification=measures,
         verification_limits=recipe.verification_limits() if measures else {},

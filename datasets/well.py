@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ import h5py
 import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
-from sciml.files import atomic_folder, atomic_path, refuse_existing
+from sciml.files import atomic_path, exchanged_folder, refuse_existing, refuse_folder, refuse_input
 from sciml.provenance import collect
 
 from .atomic_hdf5 import HDF5Writer, atomic_hdf5
-from .fields import FORMAT_VERSION, check_fields, flags, texts
+from .fields import FORMAT_VERSION, check_fields, fits, flags, texts
 from .reader import FieldsDataset, open_dataset
 from .record import Record
 from .rows import checksums, copy_rows
@@ -119,7 +118,7 @@ def field_statistics(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
     Raises
     ------
     ConfigError
-        If there is no file, or their fields differ.
+        If ``paths`` is one path or empty, or the fields of the files differ.
     DatasetFormatError
         If a file cannot be read.
 
@@ -135,6 +134,8 @@ def field_statistics(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
     >>> statistics["min"]["f"], statistics["max"]["mask"], statistics["nan_count"]["u"]
     (-1.0, 1.0, 0)
     """
+    if isinstance(paths, str | bytes | Path):
+        raise ConfigError(f"paths={str(paths)!r}: give a list of files, also of one")
     if not paths:
         raise ConfigError("paths=[]: give at least one file")
     values: dict[str, _Moments] = {}
@@ -226,6 +227,8 @@ def _copy(source: h5py.File, writer: HDF5Writer, rows: range, float32: bool = Fa
             return
         varying = bool(item.attrs.get("sample_varying", False))
         dtype = np.float32 if float32 and item.dtype.kind == "f" else item.dtype
+        if name.startswith("scalars/") and not fits(item[()], dtype):
+            dtype = item.dtype
         shape = (len(rows), *item.shape[1:]) if varying else item.shape
         chunks = (1, *item.chunks[1:]) if varying and item.chunks and item.ndim > 1 else None
         dataset = target.create_dataset(name, shape, dtype, chunks=chunks)
@@ -262,14 +265,15 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
     source : path
     folder : path
     overwrite : bool
-        Replace such a directory.
+        Replace such a directory; it survives until the new one is complete.
 
     Raises
     ------
     ConfigError
         If there are fewer than three trajectories, or they have no grid (kind ``ode``).
     OutputExistsError
-        If the folder holds something.
+        If the folder holds something: without ``overwrite`` anything, with it what its manifest does not
+        name, or the source.
     DatasetFormatError
         If the source cannot be read.
 
@@ -279,7 +283,13 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
     >>> from the_well.data import WellDataset  # doctest: +SKIP
     >>> WellDataset(path="gray-scott", well_split_name="train")  # doctest: +SKIP
     """
-    from .publication import write_manifest  # which imports this module
+    from .publication import refuse_strangers, write_manifest  # which imports this module
+
+    def accept(folder: Path) -> None:
+        refuse_folder(folder, MARKER, overwrite)
+        refuse_input(source, folder)
+        if folder.exists():
+            refuse_strangers(folder)
 
     with open_fields(source, "The Well") as data:
         splits = _split(data.n_trajectories)
@@ -289,7 +299,7 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
         now = collect()
         # Where the numbers were made, and where they were copied.
         made = {**data.provenance, "converted_utc": now["created_utc"], "converted_command": now["command"]}
-        with atomic_folder(folder, MARKER, overwrite) as temporary:
+        with exchanged_folder(folder, accept) as temporary:
             for split, rows in splits.items():
                 with atomic_hdf5(temporary / "data" / split / f"{data.name}.hdf5") as writer:
                     _copy(data.file, writer, rows)
@@ -316,9 +326,6 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
                 (len(data.record.rejected), data.record.cpu_seconds) if data.record else (0, 0.0)
             )
             write_manifest(temporary, config, counts, rejected, cpu_seconds)
-            if overwrite:
-                # A file of another name left in a split would be read as a part of it.
-                shutil.rmtree(Path(folder) / "data", ignore_errors=True)
 
 
 def open_fields(source: str | Path, layout: str) -> FieldsDataset:
@@ -367,12 +374,13 @@ def import_well(source: str | Path, target: str | Path, overwrite: bool = False)
     DatasetFormatError
         If it is damaged.
     OutputExistsError
-        If the target exists.
+        If the target exists, or is the source.
 
     Examples
     --------
     >>> import_well("turbulence.hdf5", "turbulence.h5")  # doctest: +SKIP
     """
+    refuse_input(source, target)
     if not overwrite:
         refuse_existing(target)
     with FieldsDataset(source) as data:

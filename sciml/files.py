@@ -9,18 +9,25 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "atomic_folder",
     "atomic_path",
+    "exchanged_folder",
     "fsync",
     "read_json",
     "refuse_existing",
+    "refuse_input",
     "storage_errors",
     "write_json",
 ]
@@ -142,6 +149,90 @@ def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Ite
                 os.replace(file, path / file.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def exchanged_folder(path: str | Path, accept: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield an empty folder to fill; as a whole it then takes the place of ``path``.
+
+    A kill at any moment leaves the old folder or the new one, at worst aside in ``.<name>.exchange``; the
+    next call puts it back and clears what else was left.
+
+    Parameters
+    ----------
+    path : path
+    accept : callable
+        Called with ``path`` before anything of it is touched; raises if it must not be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        If another process is writing to it.
+    StorageError
+        If it cannot be written. ``path`` is then as it was before.
+
+    Examples
+    --------
+    >>> with exchanged_folder("runs", lambda path: refuse_folder(path, "run.json", True)) as new:  # doctest: +SKIP
+    ...     write_json(new / "run.json", {})
+    """
+    # Through a link the folder is exchanged, not the link.
+    target = Path(path).resolve()
+    work = target.with_name(f".{target.name}.exchange")
+    new, old = work / "new", work / "old"
+
+    def restore() -> None:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+
+    with storage_errors(path), contextlib.ExitStack() as stack:
+        work.mkdir(parents=True, exist_ok=True)
+        _hold(work, path, stack)
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        stack.callback(restore)
+        restore()
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        accept(Path(path))
+        new.mkdir()
+        yield new
+        for folder in (*(inner for inner in new.rglob("*") if inner.is_dir()), new):
+            fsync(folder)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(new, target)
+        fsync(target.parent)
+
+
+def _hold(folder: Path, path: str | Path, stack: contextlib.ExitStack) -> None:
+    """Lock a folder against other processes; the lock goes with the process, however it ends."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputExistsError(
+            f"another process is writing to {str(path)!r}: wait for it, or choose another path"
+        ) from error
+
+
+def refuse_input(source: str | Path, target: str | Path) -> None:
+    """Refuse an output that is the input itself, by whatever name, or a folder that holds it.
+
+    Raises
+    ------
+    OutputExistsError
+    """
+    source, target = Path(source), Path(target)
+    if not (source.exists() and target.exists()):
+        return
+    if any(target.samefile(path) for path in (source, *source.resolve().parents)):
+        raise OutputExistsError(
+            f"output {str(target)!r} {'holds' if target.is_dir() else 'is'} the input {str(source)!r}: "
+            "choose another path"
+        )
 
 
 def refuse_existing(

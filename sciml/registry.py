@@ -11,12 +11,13 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from sciml.errors import ConfigError
 
-__all__ = ["Registry", "load_entry_points", "load_plugin", "unknown_name"]
+__all__ = ["Registry", "load_entry_points", "load_plugin", "plugin_digest", "unknown_name"]
 
 T = TypeVar("T")
 
@@ -86,30 +87,76 @@ class Registry(Generic[T]):
         return next((name for name, known in self._entries.items() if known is entry), None)
 
 
-def load_plugin(path: str | Path) -> None:
+_digests: dict[str, str] = {}
+"""SHA-256 of each plug-in as it was loaded, by module name."""
+
+
+def _read_plugin(path: str | Path) -> tuple[Path, str, bytes, str]:
+    """Return absolute path, module name, content and SHA-256 of a plug-in; refuse an edited one."""
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise ConfigError(f"plugin {str(path)!r} is not a file: give the path of a Python file")
+    name = f"sciml_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if name in sys.modules and _digests.get(name, digest) != digest:
+        raise ConfigError(
+            f"plugin {str(path)!r} was edited after a process loaded it: restart the process "
+            "(Dask or MPI workers, a notebook's kernel)"
+        )
+    return path, name, content, digest
+
+
+def plugin_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a plug-in.
+
+    Raises
+    ------
+    ConfigError
+        If the file does not exist, or this process has loaded it with another content.
+
+    Examples
+    --------
+    >>> len(plugin_digest(__file__))
+    64
+    """
+    return _read_plugin(path)[-1]
+
+
+def load_plugin(path: str | Path, expected: str = "") -> None:
     """Run a user's Python file so that its decorators register what it defines.
 
     The module name is derived from the absolute path, so that worker processes, which load the same
     file, agree on it and can unpickle instances of its classes.
 
+    Parameters
+    ----------
+    path : path
+    expected : str
+        Its SHA-256, where another process decides what is right.
+
     Raises
     ------
     ConfigError
-        If the file does not exist or fails to run.
+        If the file does not exist or fails to run, has another content than expected, or was edited
+        after this process loaded it.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise ConfigError(f"plugin {str(path)!r} is not a file: give the path of a Python file")
-    name = f"sciml_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    path, name, content, digest = _read_plugin(path)
+    if expected and digest != expected:
+        raise ConfigError(
+            f"plugin {str(path)!r} has another content than when the work began: run the same again"
+        )
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
         raise ConfigError(f"plugin {str(path)!r} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _digests[name] = digest
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: a cached translation passes for that of a file edited in the same second.
+        exec(compile(content, path, "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[name]
         raise ConfigError(f"plugin {str(path)!r} failed to load: {type(error).__name__}: {error}") from error

@@ -5,6 +5,7 @@ what it needs when it is called.
 """
 
 import importlib
+import os
 import sys
 
 from sciml.errors import ConfigError, SciMLError
@@ -41,12 +42,19 @@ def main(argv: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _dispatch(arguments)
+        # What is still buffered would fail when Python ends, beyond this handler.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has left, as head does; Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except SciMLError as error:
         return _fail(str(error), 1)
     except MemoryError as error:
         return _fail(f"out of memory ({error}): use a smaller grid, fewer modes or a narrower model", 1)
     except OSError as error:
-        return _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
+        name = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or str(error) or type(error).__name__}{name}", 1)
     except KeyboardInterrupt:
         return _fail(
             "interrupted: run the same command again (train: with --resume); generate, train and demo go on",

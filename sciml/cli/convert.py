@@ -12,7 +12,12 @@ from .parsing import parse
 
 __all__ = ["run"]
 
-EXAMPLE = "sciml convert darcy.h5 --to pdebench -o 2D_DarcyFlow.hdf5"
+EXAMPLES = {
+    "pdebench": "sciml convert darcy.h5 --to pdebench -o 2D_DarcyFlow.hdf5",
+    "well": "sciml convert darcy.h5 --to well -o darcy",
+    "sciml": "sciml convert 2D_DarcyFlow.hdf5 --to sciml -o darcy.h5",
+}
+EXAMPLE = EXAMPLES["pdebench"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     description = "Convert a dataset to or from the layouts of PDEBench and The Well."
     options = parse(ConvertArguments, "sciml convert", arguments, description, EXAMPLE)
     if not options.output:
-        raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLE}'")
+        raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLES[options.to]}'")
     if options.periodic and options.to != "sciml":
         raise ConfigError(
             f"periodic={options.periodic!r} with --to {options.to}: leave it out, the dataset says it"

@@ -31,8 +31,8 @@ class GenerateOptions:
     """File to write, RECIPE.h5 by default; with --split a folder, RECIPE by default."""
     seed: int = 0
     """Of the dataset; the same seed gives the same data."""
-    split: tuple[float, float, float] | None = None
-    """Fractions of training, validation and test: a folder in The Well's layout."""
+    split: tuple[float, ...] | None = None
+    """Three fractions, of training, validation and test: a folder in The Well's layout."""
     workers: int | None = None
     """Processes, by default one for each core, on a GPU one. The data do not depend on it."""
     dask: str = ""
@@ -42,7 +42,8 @@ class GenerateOptions:
     device: str = "cpu"
     """Where recipes that can are computed, e.g. cuda."""
     shard_size: int | None = None
-    """Trajectories per unit of work, what a kill can cost; by default at most 32 and 64 MB."""
+    """Trajectories per unit of work, what a kill can cost; by default as in the unfinished work, or at
+    most 32 and 64 MB."""
     resume: bool = False
     """Keep a finished dataset of the same settings. Unfinished work is always taken up."""
     overwrite: bool = False
@@ -89,13 +90,14 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     example = EXAMPLE if name == "darcy" else f"sciml generate {name} -n 16 -o {name}.h5"
     parsed: Any = parse(both, f"sciml generate {name}", arguments[1:], description, example)
     options: GenerateOptions = parsed.dataset
-    path = Path(options.output or (name if options.split else f"{name}.h5"))
+    output = options.output or (f"{name}.h5" if options.split is None else name)
+    path = Path(output)
     default_workers = (os.cpu_count() or 1) if options.device == "cpu" else 1
     with _executor(options) as executor:
         generate(
             parsed.recipe,
             options.n,
-            path,
+            output,
             seed=options.seed,
             executor=executor,
             workers=default_workers if options.workers is None else options.workers,
@@ -112,7 +114,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if warning := bias_warning(path):
         print(f"sciml: warning: {warning}", file=sys.stderr)
     failed: set[str] = set()
-    for file in sorted(path.glob("data/*/*.hdf5")) if options.split else [path]:
+    for file in sorted(path.glob("data/*/*.hdf5")) if path.is_dir() else [path]:
         with open_dataset(file) as data:
             failed |= set(data.record.failures() if data.record else ())
     if failed:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 EXAMPLE = "sciml inspect darcy.h5 --verify"
+SHOWN_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class InspectArguments:
     """Dataset: an HDF5 file, or a folder made with --split or convert --to well."""
     verify: bool = False
     """Recompute all checksums, regenerate random trajectories from their seeds, and solve the stored
-    sample again at twice the resolution with half the step."""
+    sample again at twice the resolution with half the step; a plug-in's recipe needs --plugin FILE.py."""
     samples: int = 3
     """Trajectories that --verify regenerates."""
     verify_seed: int | None = None
@@ -35,7 +36,8 @@ class InspectArguments:
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
-    """Print layout, checks and provenance; fail if a stored check exceeds its limit."""
+    """Print layout, checks and provenance; fail if a stored check exceeds its limit, or --verify finds
+    something wrong or cannot check it."""
     options = parse(InspectArguments, "sciml inspect", arguments, "Show what a dataset holds.", EXAMPLE)
     path, failed = Path(options.file), []
     if path.is_dir():
@@ -50,7 +52,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     else:
         failed += _inspect(path, options)
     if failed:
-        raise ConvergenceError(f"{options.file}: {', '.join(failed)}: not passed; generate it again")
+        from sciml.datasets.verification import UNCHECKED
+
+        unchecked = all(subject.startswith(UNCHECKED) for subject in failed)
+        remedy = "" if unchecked else ": not passed; generate it again"
+        raise ConvergenceError(f"{options.file}: {', '.join(failed)}{remedy}")
 
 
 def _inspect(path: Path, options: InspectArguments) -> list[str]:
@@ -65,7 +71,8 @@ def _inspect(path: Path, options: InspectArguments) -> list[str]:
             _print_states(data)
         failed = _print_measures(data)
         if data.provenance:
-            print(f"\nequation: {data.provenance.get('equation', 'not given')}")
+            equation = data.provenance.get("equation")
+            print(f"\nequation: {equation}" if equation else "")
             print(f"config: {json.dumps(data.config)}")
             for key in ("created_utc", "command", "git_commit", "versions", "processor", "device"):
                 print(f"{key}: {data.provenance.get(key, 'unknown')}")
@@ -122,6 +129,12 @@ def _print_measures(data: "Dataset") -> list[str]:
     print()
     print_table(["measure", "kind", "trajectories", "largest", "limit", ""], rows)
     print(f"rejected and replaced: {len(record.rejected)} trajectories")
+    reasons = list(zip(record.rejected.tolist(), record.rejected_reason, strict=True))
+    for seed, reason in reasons[:SHOWN_REASONS]:
+        if reason:
+            print(f"  seed {seed}: {reason}")
+    if len(reasons) > SHOWN_REASONS:
+        print("  ...")
     return [f"stored {name} exceeds its limit" for name in failed]
 
 

@@ -1,6 +1,8 @@
 """The generation engine: executors, arguments, what is refused, what is kept within bounds."""
 
 import fcntl
+import hashlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,18 +18,22 @@ from threadpoolctl import threadpool_info
 from sciml.datasets import (
     Recipe,
     Trajectory,
+    engine,
     generate,
     open_dataset,
     recipe_registry,
+    resources,
     trajectory_seeds,
 )
 from sciml.datasets.recipe import OdeLayout
 from sciml.datasets.recipes import DarcyRecipe, PoissonStarRecipe
+from sciml.datasets.shards import ShardTask, compute_shard
 from sciml.errors import (
     ConfigError,
     OutputExistsError,
     StorageError,
 )
+from sciml.registry import load_plugin
 
 RECIPE = DarcyRecipe(resolution=65)
 
@@ -40,7 +46,7 @@ def datasets(path: Path) -> dict[str, bytes]:
             lambda name, item: (
                 found.__setitem__(name, np.asarray(item[()]).tobytes())
                 if isinstance(item, h5py.Dataset) and item.dtype != object
-                else found.__setitem__(name, item.asstr()[()].encode())
+                else found.__setitem__(name, repr(np.asarray(item.asstr()[()]).tolist()).encode())
                 if isinstance(item, h5py.Dataset)
                 else None
             )
@@ -283,3 +289,97 @@ def test_plugin_recipe_with_worker_processes(sciml, tmp_path: Path) -> None:
     run = sciml("generate", "constant", "-o", "d.h5")
     assert run.returncode == 1
     assert "unknown recipe 'constant'" in run.stderr
+
+
+def test_a_plugin_that_was_edited_meanwhile(tmp_path: Path) -> None:
+    """Neither this process nor a worker that lives on computes with the old one."""
+    plugin, path = tmp_path / "edited.py", tmp_path / "c.h5"
+    plugin.write_text(PLUGIN.replace("constant", "edited"))
+    load_plugin(plugin)
+    recipe, digest = recipe_registry["edited"](), hashlib.sha256(plugin.read_bytes()).hexdigest()
+    with ThreadPoolExecutor(1) as executor:
+        generate(recipe, 1, path, executor=executor, plugins=[str(plugin)])
+        plugin.write_text(plugin.read_text().replace("self.level)", "2 * self.level)"))
+        with pytest.raises(ConfigError, match=r"edited\.py' was edited .* restart the process"):
+            generate(recipe, 1, path, executor=executor, plugins=[str(plugin)], overwrite=True)
+    assert path.exists()
+    for known in (digest, hashlib.sha256(plugin.read_bytes()).hexdigest()):
+        task = ShardTask(
+            pickle.dumps(recipe), ((str(plugin), known),), 0, "cpu", 0, 1, str(tmp_path / "s.h5")
+        )
+        with pytest.raises(ConfigError, match="was edited"):
+            compute_shard(task)
+
+
+def test_nothing_to_compute_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, recipe = tmp_path / "d.h5", DarcyRecipe(resolution=9)
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "publish_file", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            generate(recipe, 6, path, shard_size=2)
+    shards = sorted((tmp_path / "d.h5.parts").glob("shard-*.h5"))
+    monkeypatch.setattr(resources, "available_memory", lambda: 0.0)
+    monkeypatch.setattr(resources, "MOST_STEPS", -1)
+    last = shards[-1].read_bytes()
+    shards[-1].unlink()
+    with pytest.raises(ConfigError, match="steps"):
+        generate(recipe, 6, path, shard_size=2)
+    monkeypatch.undo()
+    monkeypatch.setattr(resources, "available_memory", lambda: 0.0)
+    with pytest.raises(ConfigError, match="1 worker would need"):
+        generate(recipe, 6, path, shard_size=2, workers=3)
+    shards[-1].write_bytes(last)
+    generate(recipe, 6, path, shard_size=2)
+    generate(recipe, 6, path, resume=True)
+
+
+def test_unfinished_work_keeps_its_size_of_shards(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "d.h5", DarcyRecipe(resolution=9)
+    generate_and_stop(recipe, 8, path)
+    with pytest.raises(OutputExistsError, match="shard_size was 2, now 3"):
+        generate(recipe, 8, path, shard_size=3)
+    with pytest.raises(OutputExistsError, match="seed was 0, now 1"):
+        generate(recipe, 8, path, seed=1)
+    kept = sorted((tmp_path / "d.h5.parts").glob("shard-*.h5"))
+    with Stop(6) as executor, pytest.raises(KeyboardInterrupt):
+        generate(recipe, 8, path, executor=executor)
+    assert len(sorted((tmp_path / "d.h5.parts").glob("shard-*.h5"))) == len(kept) + 1
+    assert datasets(generate(recipe, 8, path)) == datasets(generate(recipe, 8, tmp_path / "e.h5"))
+
+
+def test_arguments_of_another_kind(tmp_path: Path) -> None:
+    class Client(ThreadPoolExecutor):
+        """Like that of Dask."""
+
+        def get_executor(self) -> None: ...
+
+    for recipe in ("burgers", DarcyRecipe):
+        with pytest.raises(ConfigError, match=r"^recipe=.*: give a recipe object such as BurgersRecipe\(\)$"):
+            generate(recipe, 1, tmp_path / "x.h5")  # type: ignore[arg-type]
+    for executor in (4, Client()):
+        with pytest.raises(ConfigError, match=r"^executor=.*: give a concurrent\.futures\.Executor"):
+            generate(RECIPE, 1, tmp_path / "x.h5", executor=executor)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="sub/' is a folder: give the name of a file"):
+        generate(RECIPE, 1, f"{tmp_path}/sub/")
+    for name in ("x.h5", "x.hdf5"):
+        with pytest.raises(ConfigError, match=rf"{name}': a split makes a folder"):
+            generate(RECIPE, 4, tmp_path / name, split=(0.5, 0.25, 0.25))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_recipe_is_not_registered() -> None:
+    class Bare(Recipe):
+        layout = sample = None  # type: ignore[assignment]
+
+    for wrong, message in (
+        (Bare, r"Bare is no dataclass; put @dataclass\(frozen=True\)"),
+        (dict, "is no subclass of sciml.datasets.Recipe"),
+        (RECIPE, "is no subclass"),
+    ):
+        with pytest.raises(ConfigError, match=f"^recipe 'wrong': .*{message}"):
+            recipe_registry.register("wrong")(wrong)  # type: ignore[arg-type]
+    assert "wrong" not in recipe_registry

@@ -1,6 +1,7 @@
 """Where shards are computed: own processes, Dask, MPI; and what happens when these die."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,57 @@ def test_pending_futures_of_a_client_without_a_scheduler_are_lost(
     ):
         next(results)
     assert time.monotonic() - started > 0.3
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_cluster_without_workers_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    """One that had some and lost them sooner than one that has none yet."""
+    for name, seconds in (("POLL_SECONDS", 0.01), ("IDLE_SECONDS", 0.2), ("START_SECONDS", 0.6)):
+        monkeypatch.setattr(pools, name, seconds)
+    answers = [{"tcp://a": 1}, {}, {"tcp://b": 1}] if started else []
+
+    class Silent(Executor):
+        _client = SimpleNamespace(nthreads=lambda: answers.pop(0) if answers else {})
+
+        def submit(self, function: Callable, /, *arguments: object, **options: object) -> Future:
+            return Future()
+
+    begun = time.monotonic()
+    with pytest.raises(SciMLError, match=r"TimeoutError: the Dask cluster has had no workers for") as caught:
+        list(pools.run(abs, [-1], Silent()))
+    assert not answers
+    waited = time.monotonic() - begun
+    assert waited > (0.2 if started else 0.6)
+    assert f"for {0 if started else 1} s" in str(caught.value)
+
+
+def test_a_failure_whose_cause_is_mended_is_not_returned_again() -> None:
+    """As Dask does with the results of equal tasks that it still holds."""
+    held: dict[bytes, Future] = {}
+
+    class Holding(Executor):
+        def submit(self, function: Callable, /, *arguments: object, **options: object) -> Future:
+            key = pickle.dumps((function, arguments))
+            if key not in held:
+                held[key] = Future()
+                held[key].set_result(function(*arguments))
+            return held[key]
+
+    with pytest.raises(SciMLError, match="licence server"):
+        list(pools.run(fail_without_licence, [1], Holding()))
+    LICENCES.append("mended")
+    assert list(pools.run(fail_without_licence, [1], Holding())) == [1]
+
+
+LICENCES: list[str] = []
+
+
+def fail_without_licence(task: int) -> int:
+    if not LICENCES:
+        raise SciMLError("licence server away")
+    return task
 
 
 def test_a_connection_error_of_a_task_is_its_own() -> None:

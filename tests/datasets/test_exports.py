@@ -18,7 +18,7 @@ from sciml.datasets.kinds import write as write_rows
 from sciml.datasets.pdebench import export_pdebench, import_pdebench
 from sciml.datasets.record import Record
 from sciml.datasets.well import export_well
-from sciml.errors import ConfigError, DatasetFormatError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.solvers import CartesianGrid
 
 Arrays = dict[str, np.ndarray]
@@ -34,7 +34,8 @@ def make(
     steady: bool = False,
     name: str = "test",
     periodic: bool = True,
-    **roles: Any,
+    scalar: str = "strength",
+    **more: Any,
 ) -> Arrays:
     """A dataset of random fields, given by rank and whether they vary in time; its arrays."""
     grid = CartesianGrid((0.0,) * dim, (2.0,) * dim, tuple(range(5, 5 + dim)), (periodic,) * dim)
@@ -44,9 +45,8 @@ def make(
         tuple(FieldSpec(key, key, rank, varies) for key, (rank, varies) in specs.items()),
         times=(0.0, 1.0) if steady else tuple(0.5 * np.arange(frames)),
         steady=steady,
-        scalars=("strength",),
-        parameters={"nu": 0.25, "beta": 2.0},
-        **roles,
+        scalars=(scalar,),
+        **{"parameters": {"nu": 0.25, "beta": 2.0}, **more},
     )
     rng = np.random.default_rng(dim + n)
     arrays: Arrays = {"strength": rng.normal(size=n).astype(np.float32)}
@@ -57,7 +57,7 @@ def make(
         create(file, layout, n)
         for i in range(n):
             fields = {key: arrays[key][i] for key in specs}
-            write_rows(file, layout, i, [Trajectory(fields, {"strength": float(arrays["strength"][i])})])
+            write_rows(file, layout, i, [Trajectory(fields, {scalar: float(arrays["strength"][i])})])
         Record({"recipe": name}, np.arange(n), equation="u_t = 0").write(file)
     return arrays
 
@@ -259,6 +259,7 @@ def test_names_of_flows_say_whether_they_are_periodic(
     import_pdebench(tmp_path / name, tmp_path / "b.h5")
     with open_dataset(tmp_path / "b.h5") as data:
         assert data.periodic == periodic
+        assert list(data.file["boundary_conditions"]) == ["x_periodic" if periodic[0] else "x_open"]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -350,6 +351,112 @@ def test_exports_refuse_what_has_no_layout(tmp_path: Path) -> None:
         export_pdebench(tmp_path / "e.h5", tmp_path / "b.h5")
     with pytest.raises(ConfigError, match=r"kind 'ode', The Well has no layout"):
         export_well(tmp_path / "e.h5", tmp_path / "d")
+
+
+@pytest.mark.parametrize("scalar", ["nu", "tensor", "x-coordinate", "u", "data", "scalars", "a/b", "sciml"])
+@pytest.mark.parametrize("specs", [U, DARCY, FLOW])
+def test_scalars_of_any_name_come_back(
+    tmp_path: Path, specs: dict[str, tuple[int, bool]], scalar: str
+) -> None:
+    dim, steady = 1 if specs is U else 2, specs is DARCY
+    arrays = make(tmp_path / "a.h5", specs, dim, steady=steady, scalar=scalar, parameters={})
+    there = tmp_path / ("b.h5" if specs is FLOW else "b.hdf5")
+    export_pdebench(tmp_path / "a.h5", there)
+    import_pdebench(there, tmp_path / "c.h5")
+    with open_dataset(tmp_path / "c.h5") as data:
+        assert set(data.fields) == set(specs)
+        assert (data.file["scalars"][scalar][()] == arrays["strength"]).all()
+
+
+@pytest.mark.parametrize(
+    ("specs", "more", "message"),
+    [
+        (U, {"scalar": "config"}, "scalar 'config' has a name"),
+        (U, {"scalar": "Nu"}, "parameter 'Nu' has a name"),
+        (U, {"parameters": {"sciml": 1.0}}, "parameter 'sciml' has a name"),
+        (
+            U,
+            {"parameters": {"nu": 1.0, "viscosity": 2.0}},
+            "parameters nu, viscosity would share the names Nu",
+        ),
+        ({**U, "data": (0, False)}, {}, "field 'data' has a name"),
+        ({**U, "grid": (0, False)}, {}, "field 'grid' has a name"),
+    ],
+)
+def test_names_that_the_layout_needs_are_refused(
+    tmp_path: Path, specs: dict[str, tuple[int, bool]], more: dict[str, Any], message: str
+) -> None:
+    make(tmp_path / "a.h5", specs, 2, **more)
+    with pytest.raises(ConfigError, match=message):
+        export_pdebench(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_scalar_that_varies_in_time_is_not_lost_silently(tmp_path: Path) -> None:
+    make(tmp_path / "a.h5", U, 1)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        attributes = dict(file["scalars/strength"].attrs)
+        del file["scalars/strength"]
+        file["scalars/strength"] = np.zeros((3, 4), np.float32)
+        file["scalars/strength"].attrs.update({**attributes, "time_varying": np.True_})
+    with pytest.raises(ConfigError, match="scalar 'strength' varies in time"):
+        export_pdebench(tmp_path / "a.h5", tmp_path / "b.hdf5")
+
+
+def test_scalars_of_older_exports_and_foreign_files_are_read(tmp_path: Path) -> None:
+    """Without a list, they are the datasets (N,) beside ``tensor``; ``nu`` may be one."""
+    arrays = make(tmp_path / "a.h5", U, 1, scalar="nu", parameters={})
+    export_pdebench(tmp_path / "a.h5", tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "b.hdf5", "r+") as file:
+        about = json.loads(file.attrs["sciml"])
+        assert about.pop("scalars") == ["nu"]
+        file.attrs["sciml"] = json.dumps(about)
+        file.move("scalars/nu", "nu")
+    import_pdebench(tmp_path / "b.hdf5", tmp_path / "c.h5")
+    with open_dataset(tmp_path / "c.h5") as data:
+        assert (data["nu"][()] == arrays["strength"]).all()
+    with h5py.File(tmp_path / "b.hdf5", "r+") as file:
+        file.attrs["nu"] = 1.0
+    with pytest.raises(DatasetFormatError, match="'nu' is an attribute and a dataset"):
+        import_pdebench(tmp_path / "b.hdf5", tmp_path / "d.h5")
+    with h5py.File(tmp_path / "b.hdf5", "r+") as file:
+        file.attrs["sciml"] = json.dumps({**about, "scalars": ["mu"]})
+    with pytest.raises(DatasetFormatError, match="describes other fields"):
+        import_pdebench(tmp_path / "b.hdf5", tmp_path / "d.h5")
+
+
+def test_numbers_beyond_float32_do_not_become_infinite(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["tensor"] = np.zeros((2, 5, 4))
+        file["x-coordinate"] = np.arange(4.0)
+        file.attrs["penalty"] = -1e300
+    import_pdebench(tmp_path / "a.hdf5", tmp_path / "b.h5", periodic=True)
+    with open_dataset(tmp_path / "b.h5") as data:
+        assert data["penalty"][()] == data.file.attrs["penalty"] == -1e300
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        file["rho"] = np.array([1.0, 1e39])
+    with pytest.raises(DatasetFormatError, match=r"scalar 'rho'=1e\+39 does not fit float32"):
+        import_pdebench(tmp_path / "a.hdf5", tmp_path / "c.h5", periodic=True)
+
+
+def test_an_export_of_darcy_names_its_right_hand_side(tmp_path: Path) -> None:
+    generate(recipe_registry["darcy"](resolution=9), 1, tmp_path / "a.h5")
+    export_pdebench(tmp_path / "a.h5", tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "b.hdf5") as file:
+        assert file.attrs["beta"] == 1.0
+
+
+def test_an_output_that_is_its_input_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "a.h5", U, 2)
+    content = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "link.h5").symlink_to("a.h5")
+    for target in ("a.h5", "link.h5"):
+        with pytest.raises(OutputExistsError, match="is the input"):
+            export_pdebench(tmp_path / "a.h5", tmp_path / target, overwrite=True)
+    assert (tmp_path / "a.h5").read_bytes() == content
+    export_pdebench(tmp_path / "a.h5", tmp_path / "b.h5")
+    with pytest.raises(OutputExistsError, match="is the input"):
+        import_pdebench(tmp_path / "b.h5", tmp_path / "b.h5", overwrite=True)
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciml.cli import main
-from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, save
+from sciml.datasets import FieldsLayout, FieldSpec, Trajectory, generate, open_dataset, recipe_registry, save
 from sciml.datasets.fields import check_fields
 from sciml.datasets.kinds import create
 from sciml.datasets.kinds import write as write_rows
@@ -101,6 +101,16 @@ def test_reading_is_lazy_and_strided(darcy: Path) -> None:
             data.read("u", 3)
         with pytest.raises(ConfigError, match=r"unknown field .* 'uu': did you mean 'u'"):
             data["uu"]
+
+
+def test_a_closed_dataset_says_so(darcy: Path, tmp_path: Path) -> None:
+    orbits = generate(recipe_registry["lorenz"](final_time=0.1), 1, tmp_path / "orbit.h5")
+    for path, names in ((darcy, ("u", "none")), (orbits, ("states", "sigma"))):
+        with open_dataset(path) as data:
+            pass
+        for name in names:
+            with pytest.raises(ConfigError, match=f"{path.name}: the dataset is closed"):
+                data[name]
 
 
 def test_first_frame_of_a_steady_problem_takes_no_space(darcy: Path) -> None:

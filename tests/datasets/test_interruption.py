@@ -275,6 +275,20 @@ def test_a_shard_that_is_there_is_not_computed_again(tmp_path: Path, unstable: C
     assert path.stat().st_mtime_ns == written
 
 
+def test_a_shard_that_a_cancelled_task_wrote_too_late_is_made_again(
+    tmp_path: Path, unstable: Callable[..., Recipe]
+) -> None:
+    """Where other settings found nothing, and began."""
+    path = tmp_path / "shard-00000000.h5"
+    right = ShardTask(pickle.dumps(unstable()), (), 0, "cpu", 0, 8, str(path))
+    for wrong in (replace(right, seed=1), replace(right, stop=6)):
+        compute_shard(wrong)
+        entries = compute_shard(right)
+        assert [entry["index"] for entry in entries if entry["status"] == "done"] == list(range(8))
+        Shard(0, 8, path).record({**unstable().config(), "seed": 0})
+        path.unlink()
+
+
 def test_killed_after_publication_before_the_shards_are_removed(tmp_path: Path) -> None:
     path, parts = tmp_path / "d.h5", tmp_path / "d.h5.parts"
     recipe = DarcyRecipe(resolution=17)

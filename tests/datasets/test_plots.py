@@ -55,6 +55,15 @@ def make(
     return {name: values.astype(np.float32) for name, values in arrays.items()}
 
 
+def test_late_frames_are_told_apart(tmp_path: Path) -> None:
+    make(tmp_path / "a.h5", 1)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["dimensions/time"][...] = [0, 660, 1004, 1005, 1320]
+    with FieldsDataset(tmp_path / "a.h5") as data:
+        labels = [line.get_label() for line in plot_fields(data, frames=5).axes[0].lines]
+    assert labels == ["t = 0", "t = 660", "t = 1004", "t = 1005", "t = 1320"]
+
+
 def test_fields_in_2d_are_images_of_the_frames(tmp_path: Path) -> None:
     arrays = make(tmp_path / "a.h5", 2)
     with FieldsDataset(tmp_path / "a.h5") as data:

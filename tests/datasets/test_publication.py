@@ -124,6 +124,13 @@ def test_manifest(folder: Path) -> None:
         verify_manifest(folder / "data")
 
 
+def test_a_folder_that_was_not_published(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetFormatError, match=r"give an HDF5 file, or a folder made with --split or by conv"
+    ):
+        verify_manifest(tmp_path)
+
+
 def test_statistics_are_joined_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far from zero and a trajectory at a time, nothing cancels."""
     path = tmp_path / "x.h5"

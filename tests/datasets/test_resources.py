@@ -131,3 +131,52 @@ def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         files[path] = text
         assert resources.available_memory() == expected
+
+
+def test_what_control_groups_use_and_those_above_them_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/self/cgroup": "0::/job/step/task\n",
+        "/sys/fs/cgroup/job/step/task/memory.max": "max\n",
+        "/sys/fs/cgroup/job/memory.max": "5000\n",
+    }
+
+    def read(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(path)
+        return files[str(path)]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in files)
+    files["/proc/meminfo"] = "MemAvailable: 8 kB\n"
+    assert resources.available_memory() == 5000
+    files["/sys/fs/cgroup/job/memory.current"] = "4000\n"
+    assert resources.available_memory() == 1000
+    # What the cache holds of files is given back.
+    files["/sys/fs/cgroup/job/memory.stat"] = "anon 1000\ninactive_file 2000\nactive_file 500\n"
+    assert resources.available_memory() == 3500
+    files["/sys/fs/cgroup/job/memory.current"] = "9000\n"
+    assert resources.available_memory() == 0
+    files["/proc/self/cgroup"] = "3:cpuset,memory:/job/7\n2:cpu,cpuacct:/job/7\n"
+    for path, text, expected in (
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n", 8192),
+        ("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "7000\n", 7000),
+        ("/sys/fs/cgroup/memory/job/memory.usage_in_bytes", "6000\n", 1000),
+        ("/sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 100\n", 1100),
+    ):
+        files[path] = text
+        assert resources.available_memory() == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(900, "0.9 kB"), (123_456, "0.1 MB"), (5e7, "50.0 MB"), (2.5e9, "2.5 GB"), (1.671168e14, "167.1 TB")],
+)
+def test_sizes_are_written_in_a_unit_that_suits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amount: float, text: str
+) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: amount)
+    monkeypatch.setattr(Plain, "working_memory", lambda recipe, batch: 1e18)
+    with pytest.raises(
+        ConfigError, match=rf"1 worker would need about 10+\.\d TB of memory, {text} are avail"
+    ):
+        generate(Plain(), 1, tmp_path / "x.h5")

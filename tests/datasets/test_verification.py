@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciml.cli import main
 from sciml.datasets import OdeDataset, Trajectory, generate, open_dataset
 from sciml.datasets.recipe import OdeLayout, Recipe, recipe_registry, relative_difference, trajectory_seeds
 from sciml.datasets.recipes import DarcyRecipe, LotkaVolterraRecipe, NavierStokesRecipe
@@ -226,14 +227,47 @@ def test_an_older_or_foreign_file(orbits: Path, tmp_path: Path) -> None:
 
     assert "checksums" in failed(alter(orbits, old, tmp_path))
 
-    def foreign(file: h5py.File) -> None:
-        del file["provenance/config"]
-        file["provenance/config"] = '{"problem": "poisson"}'
-
-    with pytest.raises(ConfigError, match="names no recipe"):
-        verify(alter(orbits, foreign, tmp_path))
     with pytest.raises(ConfigError, match="stored parameters"):
         recipe_of({"recipe": "darcy", "parameters": {"colour": 3}})
+
+
+def configured(**config: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file["provenance/config"]
+        file["provenance/config"] = json.dumps(config)
+
+    return change
+
+
+def test_without_its_recipe_what_can_be_checked_is_checked(
+    orbits: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    unknown = configured(recipe="lorenz-mine", parameters={}, seed=0)
+    path = alter(orbits, forged(unknown), tmp_path)
+    assert failed(path) == ["not checked"]
+    assert main(["inspect", str(path), "--verify"]) == 1
+    output = capsys.readouterr()
+    assert "pass  stored check: invariant_drift" in output.out
+    assert "(recipe 'lorenz-mine' is not known here: pass --plugin FILE.py)" in output.err
+    assert "again" not in output.err
+    assert failed(alter(orbits, unknown, tmp_path)) == ["checksums", "not checked"]
+    worse = set_entry(CHECK, (2,), 5.0)
+    assert failed(alter(orbits, forged(unknown, worse), tmp_path)) == [
+        "stored check: invariant_drift",
+        "not checked",
+    ]
+    path = alter(orbits, forged(configured(imported_from={})), tmp_path)
+    findings = verify(path)
+    assert [finding.subject for finding in findings if finding.passed][:1] == ["checksums"]
+    assert "names no recipe" in findings[-1].found
+    assert not findings[-1].passed
+
+
+def test_a_foreign_file_is_not_verified(darcy: Path, tmp_path: Path) -> None:
+    def foreign(file: h5py.File) -> None:
+        del file["provenance"], file.attrs["format"]
+
+    assert failed(alter(darcy, foreign, tmp_path)) == ["not checked"]
 
 
 def test_elsewhere_the_stated_accuracy_is_the_tolerance(orbits: Path, tmp_path: Path) -> None:

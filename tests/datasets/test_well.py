@@ -47,6 +47,9 @@ def test_statistics_are_those_of_numpy(tmp_path: Path, monkeypatch: pytest.Monke
     k[[0, 2], 0, 0] = np.nan
     assert found["mean"]["k"] == pytest.approx(np.nanmean(k))
     make(tmp_path / "2.h5", U, 2)
+    for path in (tmp_path / "0.h5", str(tmp_path / "0.h5")):
+        with pytest.raises(ConfigError, match=r"0\.h5': give a list of files"):
+            write_statistics(tmp_path, path)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="first file"):
         field_statistics([tmp_path / "0.h5", tmp_path / "2.h5"])
 
@@ -113,9 +116,35 @@ def test_the_well_opens_and_normalises_an_export(tmp_path: Path) -> None:
         assert part.provenance["created_utc"] == whole.provenance["created_utc"]
     with pytest.raises(OutputExistsError):
         export_well(tmp_path / "a.h5", tmp_path / "out")
-    (tmp_path / "out/data/train/old.hdf5").write_text("")
-    export_well(tmp_path / "a.h5", tmp_path / "out", overwrite=True)
-    assert [path.name for path in (tmp_path / "out/data/train").iterdir()] == ["test.hdf5"]
+    make(tmp_path / "b.h5", U, 2, name="other")
+    export_well(tmp_path / "b.h5", tmp_path / "out", overwrite=True)
+    assert [path.name for path in (tmp_path / "out/data/train").iterdir()] == ["other.hdf5"]
+    assert not (tmp_path / "out/test.yaml").exists()
+
+
+def test_an_export_replaces_its_like_whole_and_no_stranger(tmp_path: Path) -> None:
+    make(tmp_path / "a.h5", U, 1, n=5)
+    make(tmp_path / "b.h5", U, 1, n=6)
+    out = tmp_path / "out"
+    export_well(tmp_path / "a.h5", out)
+    # As a kill between the two renames leaves it.
+    (tmp_path / ".out.exchange/new").mkdir(parents=True)
+    out.rename(tmp_path / ".out.exchange/old")
+    with pytest.raises(OutputExistsError, match="exists: pass --overwrite"):
+        export_well(tmp_path / "b.h5", out)
+    assert verify_manifest(out) == []
+    with pytest.raises(OutputExistsError, match="holds the input"):
+        export_well(out / "data/train/test.hdf5", out, overwrite=True)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"holds other things \(notes.txt\)"):
+        export_well(tmp_path / "b.h5", out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    export_well(tmp_path / "b.h5", out, overwrite=True)
+    assert verify_manifest(out) == []
+    with open_dataset(out / "data/train/test.hdf5") as part:
+        assert part.n_trajectories == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "out"]
 
 
 def test_a_file_of_the_well_is_imported(tmp_path: Path) -> None:
@@ -138,6 +167,10 @@ def test_a_file_of_the_well_is_imported(tmp_path: Path) -> None:
             file[name] = np.tile(values, (3, 1)) if name.endswith("time") else values.astype(float)
             file[name].attrs.update(attributes)
         file["dimensions/time"].attrs["sample_varying"] = True
+        attributes = dict(file["scalars/nu"].attrs)
+        del file["scalars/nu"]
+        file["scalars/nu"] = 1e300
+        file["scalars/nu"].attrs.update(attributes)
     import_well(tmp_path / "a.h5", tmp_path / "b.h5")
     with open_dataset(tmp_path / "b.h5") as data:
         for name in FLOW:
@@ -148,6 +181,9 @@ def test_a_file_of_the_well_is_imported(tmp_path: Path) -> None:
         assert data.periodic == (True, True)
         assert data.config["imported_from"]["format"] == "The Well"
         assert (data["strength"][()] == arrays["strength"]).all()
+        assert data["nu"][()] == 1e300
+    with pytest.raises(OutputExistsError, match="is the input"):
+        import_well(tmp_path / "a.h5", tmp_path / "a.h5", overwrite=True)
     with pytest.raises(ConfigError, match="needs no import"):
         import_well(tmp_path / "b.h5", tmp_path / "c.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:

@@ -1,8 +1,12 @@
 """The command line: the loop end to end, help that works when pasted, errors of one line."""
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import meshio
 import numpy as np
@@ -23,6 +27,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = (folder / "darcy.h5").read_bytes()
     (folder / "cut.h5").write_bytes(content[: len(content) // 2])
     (folder / "text.h5").write_text("not a dataset")
+    (folder / "k.h5.parts").mkdir()
+    (folder / "k.h5.parts" / "plan.json").write_text("{}")
     (folder / "new.h5").write_bytes(content)
     import h5py
 
@@ -87,6 +93,19 @@ BAD = {
     "inspect text": ("inspect text.h5", "not an HDF5 file"),
     "inspect newer": ("inspect new.h5", "format version 99, this sciml reads up to 2: upgrade"),
     "train on truncated": ("train fno cut.h5 -o x", "truncated"),
+    "inspect unfinished": (
+        "inspect k.h5",
+        "'k.h5' does not exist yet, its generation is unfinished ('k.h5.parts'): run the same 'sciml generate'",
+    ),
+    "convert to nowhere": (
+        "convert darcy.h5 --to pdebench",
+        "with -o, as in 'sciml convert darcy.h5 --to pde",
+    ),
+    "convert to no folder": (
+        "convert darcy.h5 --to well",
+        "as in 'sciml convert darcy.h5 --to well -o darcy'",
+    ),
+    "import to nowhere": ("convert a.hdf5 --to sciml", "DarcyFlow.hdf5 --to sciml -o darcy.h5'"),
     "train on nothing": ("train fno none.h5 -o x", "does not exist"),
     "run exists": ("train fno darcy.h5 -o runs/darcy", "holds a finished run: pass --resume"),
     "run of other settings": ("train fno darcy.h5 -o runs/darcy --lr 1 --resume", "run of other settings"),
@@ -197,6 +216,48 @@ def test_solve_in_space_with_a_convergence_study(
     assert mesh.cells[0].type == "hexahedron"
     with open_dataset(tmp_path / "runs" / "ball" / "solution.h5") as data:
         assert len(data.resolution) == 3
+
+
+def test_a_reader_that_leaves_early_ends_a_command_quietly(workplace: Path) -> None:
+    for command in ("inspect darcy.h5", "--help"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = subprocess.run(
+            [sys.executable, "-m", "sciml", *command.split()],
+            cwd=workplace,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+        )
+        os.close(writer)
+        assert (run.returncode, run.stderr) == (1, b"")
+
+
+def test_an_error_without_a_file_ends_in_no_empty_name(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, message in (
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError(5, "Input/output error", "a.h5"), "Input/output error: a.h5"),
+        (TimeoutError(), "TimeoutError"),
+    ):
+        monkeypatch.setattr("sciml.cli._dispatch", Mock(side_effect=error))
+        assert main(["inspect"]) == 1
+        assert capsys.readouterr().err == f"sciml: error: {message}\n"
+
+
+def test_inspect_leaves_out_an_equation_that_is_not_given(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import h5py
+
+    path = tmp_path / "mute.h5"
+    path.write_bytes((workplace / "darcy.h5").read_bytes())
+    assert call(f"inspect {path}") == 0
+    assert "\nequation: -div(a grad u) = 1" in capsys.readouterr().out
+    with h5py.File(path, "r+") as file:
+        file["provenance"].attrs["equation"] = ""
+    assert call(f"inspect {path}") == 0
+    assert "equation" not in capsys.readouterr().out
 
 
 def test_inspect_fails_on_a_check_above_its_limit(

@@ -1,0 +1,109 @@
+"""Folders that are replaced as a whole: whatever a kill leaves, it is the old one or the new one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sciml.errors import OutputExistsError, StorageError
+from sciml.files import exchanged_folder, refuse_folder, refuse_input
+
+KILLED_EVERYWHERE = """
+import os, shutil
+from pathlib import Path
+from sciml.files import exchanged_folder
+
+path, kills, point = Path("out"), 0, 0
+def write(text):
+    with exchanged_folder(path, lambda path: None) as new:
+        (new / "data").mkdir()
+        for name in ("a", "data/b"):
+            (new / name).write_text(text)
+
+def content(folder):
+    return {name: (folder / name).read_text() for name in ("a", "data/b")}
+
+while True:
+    point += 1
+    shutil.rmtree(path, ignore_errors=True)
+    write("old")
+    if (pid := os.fork()) == 0:
+        left = [point]
+        def counted(function):
+            def call(*arguments, **options):
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(9)
+                return function(*arguments, **options)
+            return call
+        for name in ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync"):
+            setattr(os, name, counted(getattr(os, name)))
+        write("new")
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    found = content(path if path.exists() else Path(".out.exchange/old"))
+    assert found in ({"a": text, "data/b": text} for text in ("old", "new")), (point, found)
+    write("again")
+    assert content(path) == {"a": "again", "data/b": "again"}
+    assert os.listdir() == ["out"], (point, os.listdir())
+    if code == 0:
+        break
+print(point)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED_EVERYWHERE], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 8
+
+
+def test_a_folder_survives_a_failure_and_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "mine.txt").write_text("mine")
+    with (
+        pytest.raises(OutputExistsError, match="holds other things"),
+        exchanged_folder(path, lambda path: refuse_folder(path, "run.json", True)),
+    ):
+        raise AssertionError("not reached")
+    with pytest.raises(StorageError), exchanged_folder(path, lambda path: None) as new:
+        (new / "none").unlink()
+    with (
+        exchanged_folder(path, lambda path: None),
+        pytest.raises(OutputExistsError, match=r"another process is writing to '.*out'"),
+        exchanged_folder(path, lambda path: None),
+    ):
+        raise AssertionError("not reached")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_through_a_link_the_folder_is_exchanged(tmp_path: Path) -> None:
+    (tmp_path / "disk/out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk/out")
+    with exchanged_folder(tmp_path / "link", lambda path: None) as new:
+        (new / "a").write_text("a")
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "disk") == ["out"]
+    assert os.listdir(tmp_path / "disk/out") == ["a"]
+
+
+def test_an_input_is_refused_as_output_by_any_name(tmp_path: Path) -> None:
+    file = tmp_path / "folder/data/a.h5"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    (tmp_path / "soft").symlink_to(file)
+    (tmp_path / "hard").hardlink_to(file)
+    refuse_input(file, tmp_path / "other.h5")
+    for target in (file, tmp_path / "soft", tmp_path / "hard"):
+        with pytest.raises(OutputExistsError, match="is the input"):
+            refuse_input(file, target)
+        with pytest.raises(OutputExistsError, match="is the input"):
+            refuse_input(target, file)
+    with pytest.raises(OutputExistsError, match="holds the input"):
+        refuse_input(tmp_path / "soft", tmp_path / "folder")
