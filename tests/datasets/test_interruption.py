@@ -28,7 +28,7 @@ from sciml.datasets.verification import verify
 from sciml.errors import DatasetFormatError, OutputExistsError, StorageError
 
 # Whoever edits the code meanwhile changes the commit.
-COMMAND = [sys.executable, "-m", "sciml", "generate", "darcy", "--resolution", "65", "-n", "600"]
+COMMAND = [sys.executable, "-m", "sciml", "generate", "darcy", "--resolution", "65", "-n", "240"]
 COMMAND += ["--shard-size", "6", "--mix-commits"]
 
 
@@ -47,7 +47,7 @@ def children(pid: int) -> list[int]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("engine") / "darcy.h5"
-    return datasets(generate(RECIPE, 600, path, shard_size=6))
+    return datasets(generate(RECIPE, 240, path, shard_size=6))
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds child processes in /proc")
@@ -119,12 +119,12 @@ def test_ctrl_c_keeps_finished_shards(
     with monkeypatch.context() as patch:
         patch.setattr(engine, "publish_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            generate(RECIPE, 600, path, shard_size=6, mix_commits=True)
+            generate(RECIPE, 240, path, shard_size=6, mix_commits=True)
     assert all(shard.stat().st_mtime_ns == written for shard, written in shards.items())
     again = journal.read_text().splitlines()
     assert again[: len(lines)] == lines
-    assert len(again) == len(lines) + 600 - len(finished), "no finished trajectory is computed again"
-    assert datasets(generate(RECIPE, 600, path, shard_size=6, mix_commits=True)) == uninterrupted
+    assert len(again) == len(lines) + 240 - len(finished), "no finished trajectory is computed again"
+    assert datasets(generate(RECIPE, 240, path, shard_size=6, mix_commits=True)) == uninterrupted
 
 
 @pytest.mark.parametrize("commits", [("a" * 40, "b" * 40), ("a" * 40, "a" * 40 + "-dirty")])
