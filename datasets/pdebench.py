@@ -13,8 +13,7 @@ PDEBench tells two layouts apart by the file's suffix.
 PDEBench's loader takes every ``tensor`` of rank 4 for Darcy, so a scalar in 2D that varies in time is
 stored in groups. What the layouts have no place for (names and ranks of fields, names of the scalars
 that vary by trajectory, periodic axes, the mask) is in a root attribute ``sciml``, JSON; PDEBench's
-loaders read no attributes. Source: arXiv
-2210.07182 and the files that the project publishes.
+loaders read no attributes. Source: arXiv 2210.07182 and the files that the project publishes.
 """
 
 import json

@@ -75,7 +75,7 @@ class Record:
     rejected_reason: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.rejected) == len(self.rejected_index) == len(self.rejected_reason):
+        if not len(self.rejected_index) and not self.rejected_reason:
             object.__setattr__(self, "rejected_index", np.full(len(self.rejected), -1))
             object.__setattr__(self, "rejected_reason", ("",) * len(self.rejected))
 

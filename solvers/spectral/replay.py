@@ -38,14 +38,16 @@ class Replay:
         if self._shape != tuple(state.shape):
             self._shape, self._graph = tuple(state.shape), None
             return step(state)
-        if self._graph is None:
-            from torch import cuda
+        from torch import cuda
 
-            graph, self._input = cuda.CUDAGraph(), state.clone()
-            # Other threads may use the device meanwhile.
-            with cuda.graph(graph, capture_error_mode="thread_local"):
-                self._output = step(self._input)
-            self._graph = graph
-        self._input.copy_(state)
-        self._graph.replay()
-        return self._output.clone()
+        # What is recorded is the work of the current device.
+        with cuda.device(state.device):
+            if self._graph is None:
+                graph, self._input = cuda.CUDAGraph(), state.clone()
+                # Other threads may use the device meanwhile.
+                with cuda.graph(graph, capture_error_mode="thread_local"):
+                    self._output = step(self._input)
+                self._graph = graph
+            self._input.copy_(state)
+            self._graph.replay()
+            return self._output.clone()

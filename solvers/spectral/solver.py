@@ -331,7 +331,7 @@ class _Run:
         shape = (solver.equation.components, *basis.mode_shape)
         symbol = np.broadcast_to(solver.equation.symbol(basis.wavenumbers), shape)
         self.linear = self.transforms.factor(symbol)
-        self.methods: dict[str, tuple[ETDRK4 | None, Replay | None]] = {}
+        self.methods: dict[str, tuple[float, ETDRK4 | None, Replay | None]] = {}
         self.forcing: dict[float, Array] = {}
         self.coordinates: list[Array] = []
         if callable(solver.source):
@@ -354,15 +354,15 @@ class _Run:
         )
 
     def _advance(self, t: float, modes: Array, dt: float) -> Array:
-        # Steps of intervals that differ by rounding share their coefficients.
+        # Steps of intervals that differ by rounding are one: they share length, coefficients and recording.
         key = f"{dt:.12e}"
         if key not in self.methods:
             # Irregular intervals would pile them up.
             if len(self.methods) == _KEPT:
                 del self.methods[next(iter(self.methods))]
             method = None if self.solver.method == "imex" else ETDRK4(self.linear, dt)
-            self.methods[key] = method, Replay() if self.replayed else None
-        method, replay = self.methods[key]
+            self.methods[key] = dt, method, Replay() if self.replayed else None
+        dt, method, replay = self.methods[key]
 
         def step(modes: Array) -> Array:
             if method is None:

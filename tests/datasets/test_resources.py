@@ -107,17 +107,23 @@ def test_every_registered_recipe_fits_at_its_defaults() -> None:
             pytest.fail(f"{name}: {error}")
 
 
-def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions 1 and 2, by the group's path or, in a container, at the root; "max" is none."""
-    files: dict[str, str] = {}
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The texts of all files that there are."""
+    texts: dict[str, str] = {}
 
     def read(path: Path) -> str:
-        if str(path) not in files:
+        if str(path) not in texts:
             raise FileNotFoundError(path)
-        return files[str(path)]
+        return texts[str(path)]
 
     monkeypatch.setattr(Path, "read_text", read)
-    monkeypatch.setattr(Path, "exists", lambda path: str(path) in files)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in texts)
+    return texts
+
+
+def test_limits_of_control_groups(files: dict[str, str]) -> None:
+    """Versions 1 and 2, by the group's path or, in a container, at the root; "max" is none."""
     files["/proc/meminfo"] = "MemTotal: 9 kB\nMemFree: 3 kB\nMemAvailable: 8 kB\n"
     assert resources.available_memory() == 8192
     files["/proc/self/cgroup"] = "4:memory:/job/7\n2:cpuacct:/\n0::/slice\n"
@@ -133,20 +139,10 @@ def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resources.available_memory() == expected
 
 
-def test_what_control_groups_use_and_those_above_them_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {
-        "/proc/self/cgroup": "0::/job/step/task\n",
-        "/sys/fs/cgroup/job/step/task/memory.max": "max\n",
-        "/sys/fs/cgroup/job/memory.max": "5000\n",
-    }
-
-    def read(path: Path) -> str:
-        if str(path) not in files:
-            raise FileNotFoundError(path)
-        return files[str(path)]
-
-    monkeypatch.setattr(Path, "read_text", read)
-    monkeypatch.setattr(Path, "exists", lambda path: str(path) in files)
+def test_what_control_groups_use_and_those_above_them_allow(files: dict[str, str]) -> None:
+    files["/proc/self/cgroup"] = "0::/job/step/task\n"
+    files["/sys/fs/cgroup/job/step/task/memory.max"] = "max\n"
+    files["/sys/fs/cgroup/job/memory.max"] = "5000\n"
     files["/proc/meminfo"] = "MemAvailable: 8 kB\n"
     assert resources.available_memory() == 5000
     files["/sys/fs/cgroup/job/memory.current"] = "4000\n"

@@ -27,6 +27,7 @@ from sciml.solvers.spectral import (
     Transforms,
 )
 from sciml.solvers.spectral import solver as spectral_solver
+from sciml.solvers.spectral.replay import Replay
 from sciml.solvers.spectral.solver import _Run
 
 
@@ -106,6 +107,18 @@ def test_batches_equal_loops_and_torch_agrees(
     assert single.dtype == np.float32
     assert single == pytest.approx(together, abs=3e-5)
     assert solver.run(tensor.float(), times).dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["etdrk4", "imex"])
+def test_replayed_steps_are_those_of_the_gpu(monkeypatch: pytest.MonkeyPatch, method: Any) -> None:
+    """The same bits as step by step, also where steps of two lengths alternate."""
+    u0 = torch.from_numpy(smooth(box(40, 40))).to("cuda")
+    solver = SpectralSolver(NavierStokes(0.05), box(40, 40), step=0.1, method=method)
+    times = [0.0, 0.5, 0.6, 1.45, 1.5, 2.0]
+    replayed = solver.run(u0, times)
+    monkeypatch.setattr(Replay, "__call__", lambda replay, step, state: step(state))
+    assert torch.equal(replayed, solver.run(u0, times))
 
 
 def test_large_batches_are_cut_into_blocks() -> None:
