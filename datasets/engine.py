@@ -13,44 +13,30 @@ import inspect
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError
-from sciml.files import read_json, refuse_existing, storage_errors, write_json
+from sciml.files import locked, read_json, recover_folder, refuse_existing, write_json
 from sciml.provenance import first_difference, git_commit, package_versions
 from sciml.registry import plugin_digest
 
 from .journal import Journal
 from .pools import run
-from .publication import (
-    NEW,
-    REPLACED,
-    publish_file,
-    publish_folder,
-    published_config,
-    refuse_strangers,
-    restore_replaced,
-    split_counts,
-)
+from .publication import publish_file, publish_folder, published_config, refuse_strangers, split_counts
 from .recipe import Recipe
 from .resources import refuse_many_steps, refuse_small_disk, refuse_small_memory
 from .shards import Shard, ShardTask, block_size, compute_shard
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["generate"]
 
 PLAN_VERSION = 3
-OWN_NAMES = ("plan.json", "journal.jsonl", NEW, REPLACED)
+OWN_NAMES = ("plan.json", "journal.jsonl")
 OWN_PATTERNS = ("shard-*.h5", ".*.tmp")
 NAME_BYTES = 200
 """File systems allow 255; the rest is for the additions to names of temporary files."""
@@ -198,9 +184,9 @@ def generate(
         "plugins": {Path(p).name: plugin_digest(p) for p in plugins},
         "environment": package_versions(),
     }
-    with _locked(path):
+    with locked(path):
         parts = path.with_name(path.name + ".parts")
-        restore_replaced(path, parts)
+        recover_folder(path)
         old = _owned_plan(parts)[0]
         if shard_size is None and old == {**plan, "shard_size": (old or {}).get("shard_size")}:
             plan = old
@@ -251,7 +237,7 @@ def generate(
         if split is None:
             publish_file(recipe, config, shards, path, parts)
         else:
-            publish_folder(recipe, config, shards, path, parts, split)
+            publish_folder(recipe, config, shards, path, split)
         _discard(parts)
     return path
 
@@ -365,42 +351,3 @@ def _prepare(parts: Path, plan: dict[str, Any], overwrite: bool, mix_commits: bo
     if parts.exists():
         _discard(parts)
     write_json(parts / "plan.json", {**plan, "commits": [commit]})
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Refuse a second process on the same output; the lock goes with the process, however it ends."""
-    lock = path.with_name(f".{path.name}.lock")
-    with storage_errors(path):
-        made = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _open_lock(lock)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        file.close()
-        for folder in made:
-            # Not if anything was written there.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def _open_lock(lock: Path) -> IO[str]:
-    while True:
-        file = lock.open("w")
-        if fcntl is None:
-            return file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise OutputExistsError(
-                f"another process is generating into {str(lock.with_name(lock.name[1:-5]))!r}: "
-                "wait for it, or choose another path"
-            ) from error
-        # The last holder may have removed the file between its opening and its locking.
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
-                return file
-        file.close()

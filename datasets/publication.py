@@ -19,9 +19,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ import h5py
 import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
-from sciml.files import atomic_path, fsync, read_json, storage_errors, write_json
+from sciml.files import atomic_path, exchanged_folder, read_json, write_json
 
 from .reader import open_dataset, open_hdf5
 from .recipe import FieldsLayout, Recipe
@@ -46,7 +44,6 @@ __all__ = [
     "publish_folder",
     "published_config",
     "refuse_strangers",
-    "restore_replaced",
     "split_counts",
     "summary",
     "verify_manifest",
@@ -56,7 +53,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 PARTS = ("train", "valid", "test")
-NEW, REPLACED = "new-folder", "replaced-folder"
 BIAS = 0.1
 """Of all trajectories drawn, so many may be rejected without a warning."""
 
@@ -113,39 +109,28 @@ def publish_folder(
     config: dict[str, Any],
     shards: Sequence[Shard],
     path: Path,
-    parts: Path,
     split: Sequence[float],
 ) -> None:
-    """Divide all shards among the files of a folder, which is filled among them and then moved."""
+    """Divide all shards among the files of a folder, which takes the place of any that was there."""
     record, layout = Record.join([shard.record(config) for shard in shards], config), recipe.layout()
     counts = split_counts(len(record.seeds), split)
     stops = np.cumsum(counts).tolist()
-    folder = parts / NEW
-    shutil.rmtree(folder, ignore_errors=True)
-    files: dict[str, Path] = {}
-    for part, count, stop in zip(PARTS, counts, stops, strict=True):
-        if count:
-            files[part] = folder / "data" / part / f"{path.name}.hdf5"
-            files[part].parent.mkdir(parents=True)
-            own = dataclasses.replace(
-                record.select(stop - count, stop), config={**config, "part": part, "first": stop - count}
-            )
-            copy_trajectories(shards, layout, files[part], files[part].parent, own, stop - count, stop)
-    if isinstance(layout, FieldsLayout) and "train" in files:
-        write_statistics(folder, [files["train"]])
-    numbers = {part: count for part, count in zip(PARTS, counts, strict=True) if count}
-    _write_card(folder / f"{path.name}.yaml", path.name, recipe, numbers, record)
-    rows = max(1, block_size(layout) // 8)
-    write_manifest(folder, config, numbers, len(record.rejected), record.cpu_seconds, rows)
-    with storage_errors(path):
-        for inner in (*(file.parent for file in files.values()), folder / "data", folder):
-            fsync(inner)
-        if path.exists() and any(path.iterdir()):
-            # Left by a kill after the exchange: the folder that it made way for is now replaced itself.
-            shutil.rmtree(parts / REPLACED, ignore_errors=True)
-            os.rename(path, parts / REPLACED)
-        os.rename(folder, path)
-        fsync(path.parent)
+    with exchanged_folder(path) as folder:
+        files: dict[str, Path] = {}
+        for part, count, stop in zip(PARTS, counts, stops, strict=True):
+            if count:
+                files[part] = folder / "data" / part / f"{path.name}.hdf5"
+                files[part].parent.mkdir(parents=True)
+                own = dataclasses.replace(
+                    record.select(stop - count, stop), config={**config, "part": part, "first": stop - count}
+                )
+                copy_trajectories(shards, layout, files[part], files[part].parent, own, stop - count, stop)
+        if isinstance(layout, FieldsLayout) and "train" in files:
+            write_statistics(folder, [files["train"]])
+        numbers = {part: count for part, count in zip(PARTS, counts, strict=True) if count}
+        _write_card(folder / f"{path.name}.yaml", path.name, recipe, numbers, record)
+        rows = max(1, block_size(layout) // 8)
+        write_manifest(folder, config, numbers, len(record.rejected), record.cpu_seconds, rows)
 
 
 def write_manifest(
@@ -179,12 +164,6 @@ def write_manifest(
         },
     }
     write_json(folder / MANIFEST, manifest)
-
-
-def restore_replaced(path: Path, parts: Path) -> None:
-    """Put an old folder back if a kill came between its removal and the new one's arrival."""
-    if (parts / REPLACED).exists() and not path.exists():
-        os.rename(parts / REPLACED, path)
 
 
 def _write_card(path: Path, name: str, recipe: Recipe, trajectories: dict[str, int], record: Record) -> None:

@@ -18,7 +18,15 @@ import h5py
 import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
-from sciml.files import atomic_path, exchanged_folder, refuse_existing, refuse_folder, refuse_input
+from sciml.files import (
+    atomic_path,
+    exchanged_folder,
+    locked,
+    recover_folder,
+    refuse_existing,
+    refuse_folder,
+    refuse_input,
+)
 from sciml.provenance import collect
 
 from .atomic_hdf5 import HDF5Writer, atomic_hdf5
@@ -285,13 +293,12 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
     """
     from .publication import refuse_strangers, write_manifest  # which imports this module
 
-    def accept(folder: Path) -> None:
+    with open_fields(source, "The Well") as data, locked(folder):
+        recover_folder(folder)
         refuse_folder(folder, MARKER, overwrite)
         refuse_input(source, folder)
-        if folder.exists():
-            refuse_strangers(folder)
-
-    with open_fields(source, "The Well") as data:
+        if Path(folder).exists():
+            refuse_strangers(Path(folder))
         splits = _split(data.n_trajectories)
         counts = {split: len(rows) for split, rows in splits.items()}
         config = {**data.config, "converted_from": identity(source)}
@@ -299,7 +306,7 @@ def export_well(source: str | Path, folder: str | Path, overwrite: bool = False)
         now = collect()
         # Where the numbers were made, and where they were copied.
         made = {**data.provenance, "converted_utc": now["created_utc"], "converted_command": now["command"]}
-        with exchanged_folder(folder, accept) as temporary:
+        with exchanged_folder(folder) as temporary:
             for split, rows in splits.items():
                 with atomic_hdf5(temporary / "data" / split / f"{data.name}.hdf5") as writer:
                     _copy(data.file, writer, rows)

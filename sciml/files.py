@@ -9,9 +9,9 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, SciMLError, StorageError
 
@@ -25,7 +25,9 @@ __all__ = [
     "atomic_path",
     "exchanged_folder",
     "fsync",
+    "locked",
     "read_json",
+    "recover_folder",
     "refuse_existing",
     "refuse_input",
     "storage_errors",
@@ -152,70 +154,110 @@ def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Ite
 
 
 @contextlib.contextmanager
-def exchanged_folder(path: str | Path, accept: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield an empty folder to fill; as a whole it then takes the place of ``path``.
+def locked(path: str | Path) -> Iterator[None]:
+    """Keep other processes from an output, by ``.<name>.lock`` beside it; a lock ends with its process.
 
-    A kill at any moment leaves the old folder or the new one, at worst aside in ``.<name>.exchange``; the
-    next call puts it back and clears what else was left.
-
-    Parameters
-    ----------
-    path : path
-    accept : callable
-        Called with ``path`` before anything of it is touched; raises if it must not be replaced.
+    Its folder is made, and removed again if nothing was written there.
 
     Raises
     ------
     OutputExistsError
         If another process is writing to it.
     StorageError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> with locked("runs"):  # doctest: +SKIP
+    ...     recover_folder("runs")
+    ...     refuse_folder("runs", "run.json", overwrite=True)
+    """
+    # Through a link what it names is locked.
+    target = Path(path).resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    with storage_errors(path):
+        made = [folder for folder in target.parents if not folder.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = _open_lock(lock, path)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+        for folder in made:
+            # Not if anything was written there.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _open_lock(lock: Path, path: str | Path) -> IO[str]:
+    while True:
+        file = lock.open("w")
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputExistsError(
+                f"another process is writing to {str(path)!r}: wait for it, or choose another path"
+            ) from error
+        # The last holder may have removed the file between its opening and its locking.
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+                return file
+        file.close()
+
+
+def _exchange(path: str | Path) -> tuple[Path, Path, Path]:
+    # Through a link the folder is exchanged, not the link.
+    target = Path(path).resolve()
+    work = target.with_name(f".{target.name}.exchange")
+    return target, work, work / "old"
+
+
+def recover_folder(path: str | Path) -> None:
+    """Undo an `exchanged_folder` that was killed: the old folder is put back if the new one is not there."""
+    target, work, old = _exchange(path)
+    with storage_errors(path):
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def exchanged_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; as a whole it then takes the place of ``path``.
+
+    A kill at any moment leaves the old folder or the new one, at worst aside in ``.<name>.exchange``; the
+    next call, or `recover_folder`, puts it back and clears what else was left. Two processes must not do
+    this at once, see `locked`; whether ``path`` may be replaced is for the caller to say.
+
+    Raises
+    ------
+    StorageError
         If it cannot be written. ``path`` is then as it was before.
 
     Examples
     --------
-    >>> with exchanged_folder("runs", lambda path: refuse_folder(path, "run.json", True)) as new:  # doctest: +SKIP
+    >>> with locked("runs"), exchanged_folder("runs") as new:  # doctest: +SKIP
     ...     write_json(new / "run.json", {})
     """
-    # Through a link the folder is exchanged, not the link.
-    target = Path(path).resolve()
-    work = target.with_name(f".{target.name}.exchange")
-    new, old = work / "new", work / "old"
-
-    def restore() -> None:
-        if old.exists() and not target.exists():
-            os.rename(old, target)
-
-    with storage_errors(path), contextlib.ExitStack() as stack:
-        work.mkdir(parents=True, exist_ok=True)
-        _hold(work, path, stack)
-        stack.callback(shutil.rmtree, work, ignore_errors=True)
-        stack.callback(restore)
-        restore()
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
-        accept(Path(path))
-        new.mkdir()
-        yield new
-        for folder in (*(inner for inner in new.rglob("*") if inner.is_dir()), new):
-            fsync(folder)
-        if target.exists():
-            os.rename(target, old)
-        os.rename(new, target)
-        fsync(target.parent)
-
-
-def _hold(folder: Path, path: str | Path, stack: contextlib.ExitStack) -> None:
-    """Lock a folder against other processes; the lock goes with the process, however it ends."""
-    if fcntl is None:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputExistsError(
-            f"another process is writing to {str(path)!r}: wait for it, or choose another path"
-        ) from error
+    target, work, old = _exchange(path)
+    recover_folder(path)
+    with storage_errors(path):
+        try:
+            new = work / "new"
+            new.mkdir(parents=True)
+            yield new
+            for folder in (*(inner for inner in new.rglob("*") if inner.is_dir()), new):
+                fsync(folder)
+            if target.exists():
+                os.rename(target, old)
+            os.rename(new, target)
+            fsync(target.parent)
+        finally:
+            recover_folder(path)
 
 
 def refuse_input(source: str | Path, target: str | Path) -> None:

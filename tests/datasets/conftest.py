@@ -1,6 +1,9 @@
 """Fixtures of the engine's tests."""
 
-from collections.abc import Callable
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from sciml.datasets import (
     Recipe,
     recipe_registry,
 )
+from sciml.errors import StorageError
 from sciml.registry import load_plugin
 
 UNSTABLE = """
@@ -66,3 +70,31 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def unstable(plugin: Path) -> Callable[..., Recipe]:
     return recipe_registry["unstable"]
+
+
+@pytest.fixture
+def full_disks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Iterator[bool]]:
+    """Run something again and again, the disk full at one flush of each; say whether there was such a flush."""
+    flush = os.fsync
+
+    def run(write: Callable[[], object], stride: int = 1) -> Iterator[bool]:
+        moment, refused = 1, True
+        while refused:
+            calls = 0
+
+            def refuse(descriptor: int, last: int = moment) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == last:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                flush(descriptor)
+
+            with monkeypatch.context() as patch, contextlib.suppress(StorageError):
+                patch.setattr(os, "fsync", refuse)
+                write()
+            refused = calls >= moment
+            yield refused
+            moment += stride
+        assert moment > 10
+
+    return run

@@ -1,7 +1,5 @@
 """What interrupts a generation: kills, Ctrl-C, full disks, damaged shards."""
 
-import contextlib
-import errno
 import json
 import os
 import pickle
@@ -12,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -388,33 +386,15 @@ def test_journal(tmp_path: Path, unstable: Callable[..., Recipe], monkeypatch: p
     assert not parts.exists()
 
 
-def test_a_full_disk_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_any_moment(tmp_path: Path, full_disks: Callable[..., Iterator[bool]]) -> None:
     """Every flush to the disk fails once: plan, shards, journal, final file, folders."""
-    path, recipe, flush = tmp_path / "d.h5", DarcyRecipe(resolution=9), os.fsync
+    path, recipe = tmp_path / "d.h5", DarcyRecipe(resolution=9)
     generate(recipe, 2, path)
     old, new = datasets(path), datasets(generate(recipe, 4, tmp_path / "new.h5"))
-    calls = 0
-
-    def refuse(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == moment:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flush(descriptor)
-
-    moment, refused = 1, True
-    while refused:
-        calls = 0
-        monkeypatch.setattr(os, "fsync", refuse)
-        with contextlib.suppress(StorageError):
-            generate(recipe, 4, path, shard_size=2, overwrite=True)
-        refused = calls >= moment
-        monkeypatch.setattr(os, "fsync", flush)
+    for refused in full_disks(lambda: generate(recipe, 4, path, shard_size=2, overwrite=True)):
         assert datasets(path) in ((old, new) if refused else (new,))
         assert not list(tmp_path.glob(".*.tmp"))
         generate(recipe, 4, path, shard_size=2, overwrite=True)
         assert datasets(path) == new
         assert not (tmp_path / "d.h5.parts").exists()
         generate(recipe, 2, path, overwrite=True)
-        moment += 1
-    assert moment > 10

@@ -1,10 +1,9 @@
 """Folders in The Well's layout: divided right, whole or not at all, and every byte accounted for."""
 
-import contextlib
-import errno
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -14,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sciml.datasets import FieldsDataset, engine, generate, open_dataset, publication, shards
-from sciml.datasets.publication import REPLACED, split_counts, summary, verify_manifest
+from sciml.datasets.publication import split_counts, summary, verify_manifest
 from sciml.datasets.recipes import DarcyRecipe
-from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError, StorageError
+from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 
 RECIPE = DarcyRecipe(resolution=9)
 SPLIT = (0.5, 0.25, 0.25)
@@ -220,41 +219,26 @@ def test_existing_folders(folder: Path, tmp_path: Path) -> None:
         generate(RECIPE, 4, foreign, split=SPLIT, overwrite=True)
 
 
-def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disks: Callable[..., Iterator[bool]]
+) -> None:
     """The disk is full at every second flush in turn; the next attempt goes on."""
     monkeypatch.setattr(shards, "is_verified", lambda index: False)
-    folder, flush, calls = tmp_path / "darcy", os.fsync, 0
-
-    def refuse(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == moment:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flush(descriptor)
-
-    moment, refused = 1, True
-    while refused:
-        calls = 0
-        monkeypatch.setattr(os, "fsync", refuse)
-        with contextlib.suppress(StorageError):
-            generate(RECIPE, 4, folder, split=SPLIT, shard_size=4)
-        refused = calls >= moment
-        monkeypatch.setattr(os, "fsync", flush)
+    folder = tmp_path / "darcy"
+    for refused in full_disks(lambda: generate(RECIPE, 4, folder, split=SPLIT, shard_size=4), stride=2):
         if refused and not folder.exists():
             generate(RECIPE, 4, folder, split=SPLIT, shard_size=4)
         assert verify_manifest(folder) == []
         assert contents(folder) == FILES
         shutil.rmtree(folder)
         shutil.rmtree(tmp_path / "darcy.parts", ignore_errors=True)
-        moment += 2
-    assert moment > 20
 
 
 def test_killed_between_the_old_folder_and_the_new_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moment in which neither is in its place: whatever is run next, the old one is not lost."""
-    parts, rename = tmp_path / "darcy.parts", os.rename
+    rename = os.rename
 
     def kill(source: Path, target: Path) -> None:
         if target == folder:
@@ -266,7 +250,7 @@ def test_killed_between_the_old_folder_and_the_new_one(
         with pytest.raises(KeyboardInterrupt):
             generate(RECIPE, 4, folder, split=SPLIT, overwrite=True)
     assert not folder.exists()
-    assert (parts / REPLACED).exists()
+    assert (tmp_path / ".darcy.exchange/old").exists()
     with pytest.raises(OutputExistsError):
         generate(RECIPE, 5, folder, split=SPLIT)
     assert verify_manifest(folder) == []
@@ -279,7 +263,7 @@ def test_killed_between_the_old_folder_and_the_new_one(
 def test_killed_after_the_exchange_of_folders(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old folder still lies among the shards: the same command replaces all of it."""
+    """The shards are still there: the same command replaces all of it."""
 
     def kill(parts: Path) -> None:
         raise KeyboardInterrupt
@@ -288,7 +272,7 @@ def test_killed_after_the_exchange_of_folders(
         patch.setattr(engine, "_discard", kill)
         with pytest.raises(KeyboardInterrupt):
             generate(RECIPE, 4, folder, split=SPLIT, overwrite=True)
-    assert (tmp_path / "darcy.parts" / REPLACED).exists()
+    assert (tmp_path / "darcy.parts").exists()
     generate(RECIPE, 4, folder, split=SPLIT, overwrite=True)
     assert sorted(tmp_path.iterdir()) == [folder]
     assert verify_manifest(folder) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sciml.errors import OutputExistsError, StorageError
-from sciml.files import exchanged_folder, refuse_folder, refuse_input
+from sciml.files import exchanged_folder, locked, refuse_folder, refuse_input
 
 KILLED_EVERYWHERE = """
 import os, shutil
@@ -17,7 +17,7 @@ from sciml.files import exchanged_folder
 
 path, kills, point = Path("out"), 0, 0
 def write(text):
-    with exchanged_folder(path, lambda path: None) as new:
+    with exchanged_folder(path) as new:
         (new / "data").mkdir()
         for name in ("a", "data/b"):
             (new / name).write_text(text)
@@ -67,17 +67,14 @@ def test_a_folder_survives_a_failure_and_a_refusal(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()
     (path / "mine.txt").write_text("mine")
-    with (
-        pytest.raises(OutputExistsError, match="holds other things"),
-        exchanged_folder(path, lambda path: refuse_folder(path, "run.json", True)),
-    ):
-        raise AssertionError("not reached")
-    with pytest.raises(StorageError), exchanged_folder(path, lambda path: None) as new:
+    with pytest.raises(OutputExistsError, match="holds other things"):
+        refuse_folder(path, "run.json", overwrite=True)
+    with pytest.raises(StorageError), exchanged_folder(path) as new:
         (new / "none").unlink()
     with (
-        exchanged_folder(path, lambda path: None),
+        locked(path),
         pytest.raises(OutputExistsError, match=r"another process is writing to '.*out'"),
-        exchanged_folder(path, lambda path: None),
+        locked(path),
     ):
         raise AssertionError("not reached")
     assert os.listdir(tmp_path) == ["out"]
@@ -86,7 +83,7 @@ def test_a_folder_survives_a_failure_and_a_refusal(tmp_path: Path) -> None:
 def test_through_a_link_the_folder_is_exchanged(tmp_path: Path) -> None:
     (tmp_path / "disk/out").mkdir(parents=True)
     (tmp_path / "link").symlink_to("disk/out")
-    with exchanged_folder(tmp_path / "link", lambda path: None) as new:
+    with exchanged_folder(tmp_path / "link") as new:
         (new / "a").write_text("a")
     assert (tmp_path / "link").is_symlink()
     assert os.listdir(tmp_path / "disk") == ["out"]
