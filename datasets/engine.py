@@ -13,9 +13,12 @@ import inspect
 import os
 import pickle
 import shutil
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -262,9 +265,11 @@ def _compute(
             total=n, initial=done, desc=label, unit="traj", smoothing=0.1, disable=None if progress else True
         ) as bar,
         contextlib.closing(run(compute_shard, tasks, executor, workers)) as finished,
+        _interrupts_kept() as raise_lost_interrupt,
     ):
         try:
             for entries in finished:
+                raise_lost_interrupt()
                 journal.append(entries)
                 bar.set_postfix_str(
                     f"{journal.rejected} rejected, {journal.cpu_seconds:.2g} CPU s each", refresh=False
@@ -275,6 +280,31 @@ def _compute(
             finished.close()
             _catch_up(journal, shards)
             raise
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[Callable[[], None]]:
+    """Yield a function that raises a Ctrl-C which came in a destructor, where Python drops exceptions."""
+    handler = signal.getsignal(signal.SIGINT)
+    received = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        handler(number, frame)  # type: ignore[misc, operator]
+
+    def raise_lost() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield raise_lost
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield raise_lost
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _catch_up(journal: Journal, shards: Sequence[Shard]) -> None:

@@ -98,7 +98,7 @@ def test_ctrl_c_keeps_finished_shards(
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1].startswith("sciml: error: interrupted")
     assert "Traceback" not in errors
     assert not path.exists()
@@ -123,6 +123,29 @@ def test_ctrl_c_keeps_finished_shards(
     assert again[: len(lines)] == lines
     assert len(again) == len(lines) + 240 - len(finished), "no finished trajectory is computed again"
     assert datasets(generate(RECIPE, 240, path, shard_size=6, mix_commits=True)) == uninterrupted
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops exceptions there: the generation went on to its end."""
+
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    append = Journal.append
+
+    def append_while_dying(journal: Journal, entries: list) -> None:
+        append(journal, entries)
+        Dying()
+
+    monkeypatch.setattr(Journal, "append", append_while_dying)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        generate(RECIPE, 8, tmp_path / "darcy.h5", shard_size=2)
+    assert len(list((tmp_path / "darcy.h5.parts").glob("shard-*.h5"))) == 2
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("commits", [("a" * 40, "b" * 40), ("a" * 40, "a" * 40 + "-dirty")])
