@@ -2,6 +2,7 @@
 
 from .differentiable import DifferentiableSolve
 from .fno import FNO, FNOConfig
+from .legacy import from_legacy
 from .spectral import SpectralConv
 
-__all__ = ["FNO", "DifferentiableSolve", "FNOConfig", "SpectralConv"]
+__all__ = ["FNO", "DifferentiableSolve", "FNOConfig", "SpectralConv", "from_legacy"]

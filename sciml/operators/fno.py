@@ -1,21 +1,38 @@
 """The Fourier neural operator (Li et al., ICLR 2021, arXiv 2010.08895).
 
-    u = Q o L_T o ... o L_1 o P (a),      L v = sigma(W v + b + K v)
+    u = Q o L_T o ... o L_1 o P (a),      L v = sigma(K v + W v)
 
-P and Q act point by point, K is a spectral convolution; the last layer has no activation. Without
-normalisation layers (they make published errors up to six times worse) and with GELU.
+P and Q act point by point, K is a spectral convolution with a bias, W a skip connection; the last layer
+has no activation. Bounded axes are extended by a fraction of the domain after P, by zeros, and cut before
+Q: what the layers put there in between is a continuation that is learned. With a channel MLP each layer
+goes on as in the neuraloperator library (Kossaifi et al., arXiv 2412.10354):
+L v = sigma(M(sigma(K v + W v)) + W' v). Without normalisation layers (batch normalisation makes published
+errors up to six times worse) and with GELU.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, pad
 
 from sciml.errors import ConfigError
 
-from .spectral import SpectralConv, coordinates
+from .fourier import TruncatedFourier, coordinates
+from .spectral import SpectralConv, SpectralWeights
 
-__all__ = ["FNO", "FNOConfig"]
+__all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
+
+Skip = Literal["linear", "identity", "gate", "none"]
+Norm = Literal["none", "instance", "group"]
+EPSILON = 1e-5
+CHOICES = {
+    "weights": ("dense", "tucker", "separable"),
+    "skip": ("linear", "identity", "gate", "none"),
+    "channel_mlp_skip": ("linear", "identity", "gate", "none"),
+    "norm": ("none", "instance", "group"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,23 +49,44 @@ class FNOConfig:
     """Channels of the input function."""
     out_channels: int = 1
     """Channels of the output function."""
-    modes: tuple[int, ...] = (12, 12)
-    """Wavenumbers kept per axis: -m..m-1, on the last axis 0..m-1."""
+    modes: tuple[int, ...] = (24, 24)
+    """Wavenumbers kept per axis: 24 keeps -12..11, on the last axis 0..12 (the paper's k_max = 12)."""
     width: int = 32
     """Channels inside."""
     layers: int = 4
     """Fourier layers, T."""
-    periodic: tuple[bool, ...] = field(default=(False, False))
+    periodic: tuple[bool, ...] = (False, False)
     """Which axes are periodic."""
     padding: float = 0.125
-    """Fraction of the domain by which bounded axes are continued."""
+    """Length of the extension of bounded axes, as a fraction of the domain's."""
+    weights: SpectralWeights = "dense"
+    """Spectral weights: dense, tucker or separable."""
+    rank: float = 0.1
+    """Parameters of Tucker weights as a fraction of dense ones."""
+    skip: Skip = "linear"
+    """W: linear, identity, gate (one factor per channel) or none."""
+    activation: bool = True
+    """GELU between the layers; without, the operator is linear but for Q (for ablations)."""
+    channel_mlp: float = 0.0
+    """Hidden width of each layer's channel MLP in units of the width; 0 leaves it out."""
+    channel_mlp_skip: Skip = "gate"
+    """W', as ``skip``."""
+    norm: Norm = "none"
+    """Of K v and of the channel MLP's result: none, instance or group (all channels together)."""
+    lifting_width: int = 0
+    """Hidden channels of the lifting P; 0 makes it linear."""
     projection_width: int = 128
     """Hidden channels of the projection Q."""
+    coordinates: bool = True
+    """Append the coordinates to the input: x_j = j / s on periodic axes, j / (s - 1) on bounded ones."""
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels", "width", "layers", "projection_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"FNO {name}={getattr(self, name)}: it must be at least 1")
+        for name in ("channel_mlp", "lifting_width"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"FNO {name}={getattr(self, name)}: it must not be negative")
         if not 1 <= len(self.modes) <= 3 or min(self.modes) < 1:
             raise ConfigError(f"FNO modes={self.modes}: give one positive number for each of 1 to 3 axes")
         if len(self.periodic) != len(self.modes):
@@ -57,6 +95,89 @@ class FNOConfig:
             )
         if not 0 <= self.padding <= 1:
             raise ConfigError(f"FNO padding={self.padding}: choose a fraction from 0 to 1")
+        if not 0 < self.rank <= 1:
+            raise ConfigError(f"FNO rank={self.rank}: choose a fraction above 0, at most 1")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"FNO {name}={getattr(self, name)!r}: choose {', '.join(choices)}")
+
+
+class Gate(nn.Module):
+    """One learned factor per channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Scale v, shape (..., width)."""
+        return v * self.weight
+
+
+class FunctionNorm(nn.Module):
+    """Normalise a function by its mean and deviation over the domain, and over channels for ``group``.
+
+    Deviations are those of the values on the grid; ``group`` has learned factors and shifts, as
+    `torch.nn.GroupNorm` with one group.
+    """
+
+    def __init__(self, width: int, norm: Norm) -> None:
+        super().__init__()
+        self.group = norm == "group"
+        if self.group:
+            self.weight = nn.Parameter(torch.ones(width))
+            self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Normalise v, shape (B, *space, width)."""
+        axes = tuple(range(1, v.ndim if self.group else v.ndim - 1))
+        variance, mean = torch.var_mean(v, axes, correction=0, keepdim=True)
+        v = (v - mean) * torch.rsqrt(variance + EPSILON)
+        return v * self.weight + self.bias if self.group else v
+
+
+def _skip(kind: Skip, width: int) -> nn.Module | None:
+    if kind == "linear":
+        return nn.Linear(width, width, bias=False)
+    return {"identity": nn.Identity(), "gate": Gate(width), "none": None}[kind]
+
+
+def _mlp(into: int, hidden: int, out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(into, hidden), nn.GELU(), nn.Linear(hidden, out))
+
+
+class FourierLayer(nn.Module):
+    """One layer L; the last of an operator has no activation at its end."""
+
+    def __init__(self, config: FNOConfig, last: bool) -> None:
+        super().__init__()
+        width = config.width
+        self.activate = config.activation and not last
+        self.spectral = SpectralConv(
+            width, config.modes, config.periodic, config.padding, config.weights, config.rank
+        )
+        self.skip = _skip(config.skip, width)
+        hidden = round(config.channel_mlp * width)
+        self.mlp = _mlp(width, hidden, width) if hidden else None
+        self.mlp_skip = _skip(config.channel_mlp_skip, width) if hidden else None
+        count = 0 if config.norm == "none" else 2 if hidden else 1
+        self.norms = nn.ModuleList(FunctionNorm(width, config.norm) for _ in range(count))
+
+    def forward(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Apply L to v, shape (B, *extended, width), of a domain with ``space`` nodes per axis."""
+        skipped = None if self.skip is None else self.skip(v)
+        if self.norms:
+            result = self.norms[0](self.spectral(v, space))
+            result = result if skipped is None else result + skipped
+        else:
+            result = self.spectral(v, space, skipped)
+        result = gelu(result) if self.activate else result
+        if self.mlp is not None:
+            result = self.mlp(result)
+            result = result if self.mlp_skip is None else result + self.mlp_skip(v)
+            result = self.norms[1](result) if self.norms else result
+            result = gelu(result) if self.activate else result
+        return result
 
 
 class FNO(nn.Module):
@@ -78,7 +199,7 @@ class FNO(nn.Module):
 
     Examples
     --------
-    >>> model = FNO(modes=(4, 4), width=8)
+    >>> model = FNO(modes=(8, 8), width=8)
     >>> model(torch.zeros(2, 17, 33, 1)).shape
     torch.Size([2, 17, 33, 1])
     """
@@ -93,20 +214,18 @@ class FNO(nn.Module):
         if config is None:
             config = FNOConfig(**overrides)  # type: ignore[arg-type]
         self.config = config
-        width, dim = config.width, len(config.modes)
+        width = config.width
         for part, channels in (("input", config.in_channels), ("output", config.out_channels)):
             self.register_buffer(f"{part}_mean", torch.zeros(channels))
             self.register_buffer(f"{part}_std", torch.ones(channels))
-        self.lifting = nn.Linear(config.in_channels + dim, width)
-        self.spectral = nn.ModuleList(
-            SpectralConv(width, config.modes, config.periodic, config.padding) for _ in range(config.layers)
+        into = config.in_channels + len(config.modes) * config.coordinates
+        hidden = config.lifting_width
+        self.fourier = TruncatedFourier(config.modes, config.periodic, config.padding)
+        self.lifting = _mlp(into, hidden, width) if hidden else nn.Linear(into, width)
+        self.layers = nn.ModuleList(
+            FourierLayer(config, last=layer == config.layers - 1) for layer in range(config.layers)
         )
-        self.pointwise = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers))
-        self.projection = nn.Sequential(
-            nn.Linear(width, config.projection_width),
-            nn.GELU(),
-            nn.Linear(config.projection_width, config.out_channels),
-        )
+        self.projection = _mlp(width, config.projection_width, config.out_channels)
 
     def set_normalisers(self, inputs: Tensor, outputs: Tensor) -> None:
         """Set mean and deviation per channel from training data of shape (..., channels)."""
@@ -116,6 +235,10 @@ class FNO(nn.Module):
             deviation = flat.std(0)
             getattr(self, f"{part}_std").copy_(torch.where(deviation > 0, deviation, 1.0))
 
+    def check_resolution(self, space: tuple[int, ...]) -> None:
+        """Raise `ConfigError` if a grid is too coarse for the model's wavenumbers."""
+        self.fourier.check_resolution(space)
+
     def forward(self, a: Tensor) -> Tensor:
         """Map input functions (B, *space, in_channels) to output functions (B, *space, out_channels)."""
         config = self.config
@@ -124,14 +247,19 @@ class FNO(nn.Module):
                 f"FNO input of shape {tuple(a.shape)}: expected (batch, {len(config.modes)} axes, "
                 f"{config.in_channels} channels)"
             )
-        space = a.shape[1:-1]
-        axes = [coordinates(n, p).to(a) for n, p in zip(space, config.periodic, strict=True)]
-        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).expand(
-            a.shape[0], *space, len(space)
-        )
-        v = self.lifting(torch.cat([(a - self.input_mean) / self.input_std, grid], dim=-1))
-        for layer, (spectral, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
-            v = spectral(v) + pointwise(v)
-            if layer < config.layers - 1:
-                v = nn.functional.gelu(v)
+        space = tuple(a.shape[1:-1])
+        v = (a - self.input_mean) / self.input_std
+        if config.coordinates:
+            axes = [coordinates(n, p).to(a) for n, p in zip(space, config.periodic, strict=True)]
+            grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+            v = torch.cat([v, grid.expand(a.shape[0], *grid.shape)], dim=-1)
+        v = self.lifting(v)
+        extended = self.fourier.extended(space)
+        if extended != space:
+            ends = [n - m for n, m in zip(extended, space, strict=True)]
+            v = pad(v, (0, 0, *(end for n in reversed(ends) for end in (0, n))))
+        for layer in self.layers:
+            v = layer(v, space)
+        for axis, n in enumerate(space):
+            v = v.narrow(axis + 1, 0, n)
         return self.projection(v) * self.output_std + self.output_mean

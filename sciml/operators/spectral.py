@@ -1,52 +1,33 @@
-"""Spectral convolutions with an explicit, truncated Fourier transform.
+"""Spectral convolutions: learned matrices between the low Fourier coefficients of channels.
 
-On an axis of period P (in units of the domain's length) with nodes x_j and quadrature weights w_j,
+    (K v)(x) = Re sum_k R_k c_k exp(2 pi i k x) + b,      c_k the coefficients of v,
 
-    v_k = sum_j w_j v(x_j) exp(-2 pi i k x_j / P),      (K v)(x) = Re sum_k R_k v_k exp(2 pi i k x / P),
+the Fourier layer of arXiv 2010.08895 with forward normalisation. R is learned
 
-for the few wavenumbers that are kept. This is the Fourier layer of arXiv 2010.08895 with forward
-normalisation, written as matrix products: the cost per point is that of two small dense products,
-any number of nodes is as good as a power of two, and v_k is a quadrature of an integral, so it does
-not depend on the resolution.
+- ``dense``: one complex matrix for each kept k;
+- ``tucker``: the same tensor as a Tucker decomposition, of a fraction of the parameters, whose factors are
+  contracted one after the other (Kossaifi et al., TMLR 2024, arXiv 2310.00120);
+- ``separable``: one transform along each axis, with a matrix for each of its wavenumbers, the results
+  summed (factorised FNO: Tran et al., ICLR 2023, arXiv 2111.13802).
 
-Periodic axis: P = 1, x_j = j / s, w_j = 1 / s: exactly the discrete Fourier transform. Bounded axis:
-x_j = j / (s - 1), trapezoidal weights, and P = 1 + padding: the function is continued by zero over a
-fixed *fraction* of the domain, which keeps the two ends apart at every resolution.
-
-Wavenumbers -m..m-1 are kept on every axis but the last, which keeps 0..m-1 and takes the rest from
-the symmetry of real functions; taking the real part makes any unpaired wavenumber harmless.
+Complex weights are stored as reals, so that every optimiser, distributed backend and file format can
+handle them.
 """
 
-import functools
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from sciml.errors import ConfigError
 
-__all__ = ["SpectralConv", "coordinates"]
+from .fourier import TruncatedFourier
 
+__all__ = ["SpectralConv", "SpectralWeights"]
 
-def coordinates(size: int, periodic: bool) -> Tensor:
-    """Return x_j in units of the domain's length, shape (size,), float64."""
-    return torch.arange(size, dtype=torch.float64) / (size if periodic else size - 1)
-
-
-@functools.lru_cache(maxsize=64)
-def _transform(
-    size: int, wavenumbers: tuple[int, ...], periodic: bool, padding: float, device: str, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cosines and sines of one axis: (w cos, w sin) of shape (k, size) and (cos, sin) of shape (size, k)."""
-    x = coordinates(size, periodic)
-    weight = torch.full((size,), 1.0 / (size if periodic else size - 1), dtype=torch.float64)
-    if not periodic:
-        weight[[0, -1]] *= 0.5
-    period = 1.0 if periodic else 1.0 + padding
-    phase = 2 * math.pi / period * torch.outer(torch.tensor(wavenumbers, dtype=torch.float64), x)
-    cosine, sine = phase.cos(), phase.sin()
-    tables = (weight * cosine, weight * sine, cosine.T.contiguous(), sine.T.contiguous())
-    return tuple(table.to(device=device, dtype=dtype) for table in tables)  # type: ignore[return-value]
+SpectralWeights = Literal["dense", "tucker", "separable"]
 
 
 class SpectralConv(nn.Module):
@@ -55,85 +36,146 @@ class SpectralConv(nn.Module):
     Parameters
     ----------
     width : int
-        Channels, in and out.
+        Channels C, in and out.
     modes : tuple of int
-        m per axis; one to three axes.
+        Wavenumbers kept per axis, see `sciml.operators.fourier`; one to three axes.
     periodic : tuple of bool
         Per axis.
     padding : float
-        Fraction of the domain by which bounded axes are continued by zero.
+        Length of the extension of bounded axes, as a fraction of the domain's.
+    weights : {"dense", "tucker", "separable"}
+    rank : float
+        Parameters of ``tucker`` as a fraction of the dense ones.
+
+    Raises
+    ------
+    ConfigError
+        From ``forward``, if the grid is too coarse for the modes.
 
     Notes
     -----
-    The complex weights are stored as reals, shape (modes, 2, width, width), so that every
-    optimiser, distributed backend and file format can handle them. Input and output have shape
-    (B, *space, width).
+    Input and output have shape (B, *extended, C): the nodes of the domain and of its extension, see
+    `TruncatedFourier.extended`; of periodic axes those of the domain. ``weight`` of ``dense`` has shape
+    (K, C, 2, C): the flattened coefficients, channels in, real and imaginary part, channels out; entries are
+    normal with variance 1 / (2 C).
+
+    Examples
+    --------
+    >>> layer = SpectralConv(8, (6, 6), (True, True), 0.0)
+    >>> layer(torch.zeros(2, 16, 20, 8), (16, 20)).shape
+    torch.Size([2, 16, 20, 8])
     """
 
     def __init__(
-        self, width: int, modes: tuple[int, ...], periodic: tuple[bool, ...], padding: float
+        self,
+        width: int,
+        modes: tuple[int, ...],
+        periodic: tuple[bool, ...],
+        padding: float,
+        weights: SpectralWeights = "dense",
+        rank: float = 0.1,
     ) -> None:
         super().__init__()
-        self.width, self.modes, self.periodic, self.padding = width, modes, periodic, padding
-        count = math.prod(2 * m for m in modes[:-1]) * modes[-1]
-        self.weight = nn.Parameter(torch.randn(count, 2, width, width) * math.sqrt(1 / width) / math.sqrt(2))
+        fourier = TruncatedFourier(modes, periodic, padding)
+        self.fourier, self.kind = fourier, weights
+        deviation = math.sqrt(0.5 / width)
+        self.bias = nn.Parameter(torch.zeros(width))
+        if weights == "dense":
+            self.weight = nn.Parameter(deviation * torch.randn(math.prod(fourier.shape), width, 2, width))
+        elif weights == "separable":
+            self.axis_weights = nn.ParameterList(
+                deviation / math.sqrt(len(modes)) * torch.randn(n // 2 + 1, width, 2, width) for n in modes
+            )
+        else:
+            sizes = (*fourier.shape, width, width)
+            ranks = tucker_ranks(sizes, rank)
+            # Orthonormal columns, scaled so that entries of the full tensor have the variance of the dense one.
+            gain = math.prod(n / r for n, r in zip(sizes, ranks, strict=True)) ** 0.5
+            self.core = nn.Parameter(deviation * gain * torch.randn(*ranks[:-1], 2, ranks[-1]))
+            self.factors = nn.ParameterList(
+                torch.linalg.qr(torch.randn(n, r))[0] for n, r in zip(sizes, ranks, strict=True)
+            )
 
-    def check_resolution(self, space: tuple[int, ...]) -> None:
-        """Raise `ConfigError` if a grid cannot tell the kept wavenumbers apart."""
-        for axis, (size, m, periodic) in enumerate(zip(space, self.modes, self.periodic, strict=True)):
-            points = size if periodic else (size - 1) * (1 + self.padding)
-            if points < 2 * m - 1e-9:
-                needed = 2 * m if periodic else math.ceil(2 * m / (1 + self.padding) - 1e-9) + 1
-                raise ConfigError(
-                    f"axis {axis} with {size} nodes is too coarse for modes={m}: use at least {needed} nodes, "
-                    "or a model with fewer modes"
-                )
+    def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
+        """Return K v, plus ``add_to`` if there is one, of a domain with ``space`` nodes per axis."""
+        if self.kind == "separable":
+            return self._separable(v, space, add_to)
+        c = self.fourier.analyse(v, space)
+        shape = c.shape
+        flat = c.flatten(2, -2)
+        mixed = _mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)
+        # The bias is the real coefficient of wavenumber 0, the first.
+        mixed = mixed + pad(self.bias[None, None], (0, 0, 0, flat.shape[2] - 1, 0, 1))
+        return self.fourier.synthesise(mixed.view(shape), space, add_to)
 
-    def _tables(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        m = self.modes[axis]
-        last = axis == len(self.modes) - 1
-        wavenumbers = tuple(range(m)) if last else tuple(range(-m, m))
-        return _transform(size, wavenumbers, self.periodic[axis], self.padding, str(like.device), like.dtype)
+    def _tucker(self, c: Tensor) -> Tensor:
+        *modes, into, out = self.factors
+        core = self.core
+        for axis, factor in enumerate(modes):
+            core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
+        return torch.matmul(_mix(torch.matmul(c, into), core.flatten(0, len(modes) - 1)), out.T)
 
-    def forward(self, v: Tensor) -> Tensor:
-        """Apply K to v, shape (B, *space, width)."""
-        space = tuple(v.shape[1:-1])
-        self.check_resolution(space)
-        batch, dim = v.shape[0], len(space)
-        # Forward: the last axis from real values, then the others on (re, im). At each step the axis
-        # in hand is contracted at position -2 ("rows"), everything after it being channels.
-        cosine, sine, _, _ = self._tables(dim - 1, space[-1], v)
-        both = torch.matmul(torch.cat([cosine, -sine]), v)
-        re, im = both.split(self.modes[-1], dim=-2)
-        for axis in range(dim - 2, -1, -1):
-            cosine, sine, _, _ = self._tables(axis, space[axis], v)
-            head = (batch, *space[:axis], space[axis])
-            tail = re.shape[axis + 2 :]
-            stacked = torch.cat([re.reshape(*head, -1), im.reshape(*head, -1)], dim=-2)
-            table = torch.cat([torch.cat([cosine, sine], 1), torch.cat([-sine, cosine], 1)])
-            both = torch.matmul(table, stacked)
-            re, im = (part.reshape(*part.shape[:-1], *tail) for part in both.split(len(cosine), dim=-2))
-        re, im = self._mix(re, im)
-        # Inverse: the same steps backwards; the last one keeps the real part only.
-        for axis in range(dim - 1):
-            _, _, cosine, sine = self._tables(axis, space[axis], v)
-            head = (batch, *space[:axis], cosine.shape[1])
-            tail = re.shape[axis + 2 :]
-            stacked = torch.cat([re.reshape(*head, -1), im.reshape(*head, -1)], dim=-2)
-            table = torch.cat([torch.cat([cosine, -sine], 1), torch.cat([sine, cosine], 1)])
-            both = torch.matmul(table, stacked)
-            re, im = (part.reshape(*part.shape[:-1], *tail) for part in both.split(space[axis], dim=-2))
-        _, _, cosine, sine = self._tables(dim - 1, space[-1], v)
-        # Wavenumbers k > 0 of the last axis stand for -k as well.
-        double = torch.full((self.modes[-1],), 2.0, dtype=v.dtype, device=v.device)
-        double[0] = 1.0
-        return torch.matmul(torch.cat([cosine * double, -sine * double], 1), torch.cat([re, im], dim=-2))
+    def _separable(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None) -> Tensor:
+        self.fourier.check_resolution(space)
+        result = self.bias.expand_as(v) if add_to is None else add_to + self.bias
+        for axis, weight in enumerate(self.axis_weights):
+            line = TruncatedFourier(
+                self.fourier.modes[axis : axis + 1],
+                self.fourier.periodic[axis : axis + 1],
+                self.fourier.padding,
+            )
+            # The axis in hand last, the others in the batch.
+            turned = v.movedim(axis + 1, -2)
+            nodes = (space[axis],)
+            c = _mix(line.analyse(turned.flatten(0, -3), nodes), weight)
+            part = line.synthesise(c, nodes).view(turned.shape)
+            result = result + part.movedim(-2, axis + 1)
+        return result
 
-    def _mix(self, re: Tensor, im: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply each coefficient by its own complex matrix: one real batched product."""
-        shape, width = re.shape, self.width
-        coefficients = torch.cat([re, im], dim=-1).reshape(shape[0], -1, 2 * width).transpose(0, 1)
-        w_re, w_im = self.weight.unbind(1)
-        block = torch.cat([torch.cat([w_re, w_im], -1), torch.cat([-w_im, w_re], -1)], dim=1)
-        mixed = torch.bmm(coefficients, block).transpose(0, 1)
-        return tuple(part.reshape(shape) for part in mixed.split(width, dim=-1))
+    def full_weight(self) -> Tensor:
+        """Return R of all kept wavenumbers, shape (K, C, 2, C), for ``dense`` and ``tucker``."""
+        if self.kind == "dense":
+            return self.weight
+        if self.kind == "separable":
+            raise ConfigError("weights='separable' has no matrix per wavenumber: use 'dense' or 'tucker'")
+        *modes, into, out = self.factors
+        core = self.core
+        for axis, factor in enumerate((*modes, into)):
+            core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
+        return torch.matmul(core, out.T).flatten(0, len(modes) - 1)
+
+
+def _mix(c: Tensor, weight: Tensor) -> Tensor:
+    """Multiply each coefficient by its own complex matrix: (B, 2, K, I), (K, I, 2, O) to (B, 2, K, O)."""
+    batch, _, modes, _ = c.shape
+    rows = c.permute(2, 1, 0, 3).reshape(modes, 2 * batch, -1)
+    product = torch.bmm(rows, weight.flatten(2)).view(modes, 2, batch, 2, -1)
+    (re_re, re_im), (im_re, im_im) = (part.unbind(2) for part in product.unbind(1))
+    return torch.stack([re_re - im_im, re_im + im_re]).permute(2, 0, 1, 3)
+
+
+def tucker_ranks(sizes: tuple[int, ...], fraction: float) -> tuple[int, ...]:
+    """Return ranks in proportion to the sizes with at most ``fraction`` of the dense tensor's parameters.
+
+    The last axis but one is doubled by the real and imaginary parts. At least 1 each.
+
+    Examples
+    --------
+    >>> tucker_ranks((24, 13, 32, 32), 0.1)
+    (13, 7, 18, 18)
+    """
+    dense = 2 * math.prod(sizes)
+
+    def ranks(share: float) -> tuple[int, ...]:
+        return tuple(max(1, round(share * n)) for n in sizes)
+
+    def count(chosen: tuple[int, ...]) -> int:
+        return 2 * math.prod(chosen) + sum(n * r for n, r in zip(sizes, chosen, strict=True))
+
+    low, high = 0.0, 1.0
+    if count(ranks(high)) <= fraction * dense:
+        return ranks(high)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(ranks(middle)) <= fraction * dense else (low, middle)
+    return ranks(low)

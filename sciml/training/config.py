@@ -18,8 +18,8 @@ class TrainConfig:
         If a value is out of its range.
     """
 
-    modes: int = 12
-    """Wavenumbers kept per axis."""
+    modes: int = 24
+    """Wavenumbers kept per axis, of both signs: 24 keeps -12..11, on the last axis 0..12."""
     width: int = 32
     """Channels inside the operator."""
     layers: int = 4

@@ -220,7 +220,7 @@ def _build(config: TrainConfig, fit: Pairs) -> FNO:
             padding=config.padding,
         )
     )
-    model.spectral[0].check_resolution(fit.resolution)  # type: ignore[operator]
+    model.check_resolution(fit.resolution)
     model.set_normalisers(fit.inputs, fit.targets)
     return model
 

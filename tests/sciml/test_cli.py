@@ -23,7 +23,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a user has after a few commands."""
     folder = tmp_path_factory.mktemp("cli")
     generate(DarcyRecipe(resolution=33), 30, folder / "darcy.h5")
-    train(TrainConfig(modes=4, width=4, epochs=1), folder / "darcy.h5", folder / "runs" / "darcy")
+    train(TrainConfig(modes=8, width=4, epochs=1), folder / "darcy.h5", folder / "runs" / "darcy")
     content = (folder / "darcy.h5").read_bytes()
     (folder / "cut.h5").write_bytes(content[: len(content) // 2])
     (folder / "text.h5").write_text("not a dataset")
@@ -182,8 +182,8 @@ def test_the_loop(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: py
         "generate darcy -n 40 --resolution 33 -o darcy.h5 --workers 2 --shard-size 8",
         "generate darcy -n 40 --resolution 33 -o darcy.h5 --resume",
         "inspect darcy.h5",
-        "train fno darcy.h5 --stride 2 --modes 4 --width 6 --epochs 2 -o runs/darcy",
-        "train fno darcy.h5 --stride 2 --modes 4 --width 6 --epochs 2 -o runs/darcy --resume",
+        "train fno darcy.h5 --stride 2 --modes 8 --width 6 --epochs 2 -o runs/darcy",
+        "train fno darcy.h5 --stride 2 --modes 8 --width 6 --epochs 2 -o runs/darcy --resume",
         "evaluate runs/darcy darcy.h5",
     ):
         assert call(command) == 0, capsys.readouterr().err

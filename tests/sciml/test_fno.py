@@ -1,6 +1,7 @@
-"""The FNO: against a fast Fourier transform, across resolutions, parameter counts."""
+"""The FNO: against a fast Fourier transform and sums, across resolutions, parameter counts."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,47 +9,162 @@ import torch
 
 from sciml.errors import ConfigError
 from sciml.operators import FNO, FNOConfig, SpectralConv
+from sciml.operators.fno import FunctionNorm
+from sciml.operators.fourier import wavenumbers
+from sciml.operators.spectral import SpectralWeights
 
 
-def fft_reference(layer: SpectralConv, v: torch.Tensor) -> torch.Tensor:
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def complex_weight(layer: SpectralConv) -> torch.Tensor:
+    """R, shape (*coefficients, C, C)."""
+    weight = torch.view_as_complex(layer.full_weight().movedim(2, -1).contiguous())
+    return weight.unflatten(0, layer.fourier.shape)
+
+
+def fft_reference(layer: SpectralConv, v: torch.Tensor, space: tuple[int, ...]) -> torch.Tensor:
     """The layer by torch.fft, for periodic axes: pick modes, multiply, transform back."""
-    *_, width = v.shape
-    space, modes = v.shape[1:-1], layer.modes
+    modes = layer.fourier.modes
     axes = tuple(range(1, v.ndim - 1))
     coefficients = torch.fft.rfftn(v, dim=axes, norm="forward")
-    kept = [torch.arange(-m, m) % n for m, n in zip(modes[:-1], space[:-1], strict=True)] + [
-        torch.arange(modes[-1])
-    ]
+    kept = [torch.tensor(wavenumbers(n, False)) % s for n, s in zip(modes[:-1], space[:-1], strict=True)]
+    kept.append(torch.arange(modes[-1] // 2 + 1))
     index = (slice(None), *torch.meshgrid(*kept, indexing="ij"))
-    weight = torch.view_as_complex(layer.weight.movedim(1, -1).contiguous())
-    weight = weight.reshape(*(len(k) for k in kept), width, width)
     result = torch.zeros_like(coefficients)
-    result[index] = torch.einsum("b...i,...io->b...o", coefficients[index], weight)
+    result[index] = torch.einsum("b...i,...io->b...o", coefficients[index], complex_weight(layer))
     # The imaginary part of the last axis' zero column must not leak: transform the others first.
     if len(axes) > 1:
         result = torch.fft.ifftn(result, dim=axes[:-1], norm="forward")
-    return torch.fft.irfft(result, n=space[-1], dim=axes[-1], norm="forward")
+    return torch.fft.irfft(result, n=space[-1], dim=axes[-1], norm="forward") + layer.bias
 
 
-@pytest.mark.parametrize(
-    ("modes", "space"),
-    [((5,), (16,)), ((5,), (13,)), ((4, 5), (16, 15)), ((3, 4), (6, 9)), ((2, 3, 2), (7, 6, 5))],
-)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_spectral_convolution_equals_the_fft(
-    modes: tuple, space: tuple, dtype: torch.dtype, tolerance: float
+def interval(count: int, length: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes and trapezoidal weights."""
+    weights = torch.full((count,), length / (count - 1), dtype=torch.float64)
+    weights[0] = weights[-1] = 0.5 * length / (count - 1)
+    return torch.arange(count, dtype=torch.float64) * length / (count - 1), weights
+
+
+def dense_reference(layer: SpectralConv, v: torch.Tensor, space: tuple[int, ...]) -> torch.Tensor:
+    """The layer from its definition: sums over nodes and wavenumbers, in double precision."""
+    fourier = layer.fourier
+    dim = len(space)
+    phases, weights, multiplicity = [], [], torch.ones(())
+    for axis, (size, count, periodic) in enumerate(zip(space, fourier.modes, fourier.periodic, strict=True)):
+        period = 1.0 if periodic else 1.0 + fourier.padding
+        k = torch.tensor(wavenumbers(count, axis == dim - 1))
+        if periodic:
+            x, weight = (
+                torch.arange(size, dtype=torch.float64) / size,
+                torch.full((size,), 1 / size, dtype=torch.float64),
+            )
+        else:
+            x, weight = interval(size, 1.0)
+            beyond, more = interval(v.shape[axis + 1] - size, fourier.padding)
+            x, weight = torch.cat([x, 1.0 + beyond]), torch.cat([weight, more])
+        phases.append(torch.exp(2j * math.pi / period * torch.outer(k.double(), x)))
+        weights.append(weight)
+        multiplicity = torch.where((k == 0) | (periodic & (2 * k == size)), 1.0, 2.0)
+    letters, nodes = "klm"[:dim], "xyz"[:dim]
+    tables = ",".join(k + x for k, x in zip(letters, nodes, strict=True))
+    coefficients = torch.einsum(
+        f"{tables},{','.join(nodes)},b{nodes}c->b{letters}c",
+        *(phase.conj() for phase in phases),
+        *(weight.to(torch.complex128) for weight in weights),
+        v.to(torch.complex128),
+    )
+    mixed = torch.einsum("b...i,...io->b...o", coefficients, complex_weight(layer).to(torch.complex128))
+    mixed = mixed * multiplicity[:, None]
+    return torch.einsum(f"{tables},b{letters}c->b{nodes}c", *phases, mixed).real + layer.bias.double()
+
+
+SIZES = [
+    ((10,), (16,)),
+    ((9,), (13,)),
+    ((8,), (8,)),  # the Nyquist wavenumber is kept
+    ((7,), (7,)),
+    ((8, 9), (16, 15)),
+    ((6, 8), (6, 9)),
+    ((5, 8), (7, 8)),
+    ((4, 5, 4), (7, 6, 5)),
+    ((3, 4, 4), (4, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("modes", "space"), SIZES)
+@pytest.mark.parametrize("reference", [fft_reference, dense_reference])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_spectral_convolution_on_the_torus(
+    modes: tuple, space: tuple, reference: Callable, dtype: torch.dtype, tolerance: float
 ) -> None:
     torch.manual_seed(0)
     layer = SpectralConv(3, modes, (True,) * len(modes), 0.0).to(dtype)
+    torch.nn.init.normal_(layer.bias)
     v = torch.randn(2, *space, 3, dtype=dtype)
-    assert torch.allclose(layer(v), fft_reference(layer, v), atol=tolerance, rtol=tolerance)
+    expected = reference(layer, v, space)
+    assert torch.allclose(
+        layer(v, space).to(expected), expected, atol=tolerance * float(expected.detach().abs().max())
+    )
 
 
-def test_gradients_of_the_spectral_convolution() -> None:
+@pytest.mark.parametrize(("modes", "space"), SIZES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("weights", ["dense", "tucker"])
+def test_spectral_convolution_on_bounded_axes(
+    modes: tuple, space: tuple, dtype: torch.dtype, tolerance: float, weights: SpectralWeights
+) -> None:
     torch.manual_seed(0)
-    layer = SpectralConv(2, (2, 2), (True, False), 0.4).double()
-    v = torch.randn(1, 5, 4, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer, (v,))
+    periodic = tuple(axis == 1 for axis in range(len(modes)))
+    layer = SpectralConv(3, modes, periodic, 0.3, weights, 0.5).to(dtype)
+    v, skipped = torch.randn(2, 2, *layer.fourier.extended(space), 3, dtype=dtype)
+    expected = dense_reference(layer, v, space) + skipped
+    assert torch.allclose(
+        layer(v, space, skipped).to(expected), expected, atol=tolerance * float(expected.detach().abs().max())
+    )
+
+
+def test_separable_weights_sum_one_dimensional_layers() -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv(3, (6, 5), (True, False), 0.25, "separable").double()
+    space = (9, 8)
+    v, skipped = torch.randn(2, 2, *layer.fourier.extended(space), 3, dtype=torch.float64)
+    expected = layer.bias + skipped
+    for axis, weight in enumerate(layer.axis_weights):
+        line = SpectralConv(3, (6, 5)[axis : axis + 1], (axis == 0,), 0.25).double()
+        line.weight.data = weight.data
+        turned = v.movedim(axis + 1, 2)
+        expected = expected + line(turned.flatten(0, 1), space[axis : axis + 1]).view(turned.shape).movedim(
+            2, axis + 1
+        )
+    assert torch.allclose(layer(v, space, skipped), expected, atol=1e-13)
+    with pytest.raises(ConfigError, match="separable"):
+        layer.full_weight()
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.05, 0.15, 0.6, 1.0])
+@pytest.mark.parametrize("modes", [(32,), (24, 24), (8, 9, 10)])
+def test_tucker_weights_have_the_fraction_asked_for(modes: tuple, fraction: float) -> None:
+    dense = SpectralConv(16, modes, (True,) * len(modes), 0.0)
+    layer = SpectralConv(16, modes, (True,) * len(modes), 0.0, "tucker", fraction)
+    ratio = parameters(layer) / parameters(dense)
+    assert ratio <= fraction or fraction == 0.001
+    assert ratio > 0.6 * fraction
+    assert float(layer.full_weight().std().detach()) == pytest.approx(math.sqrt(0.5 / 16), rel=0.35)
+
+
+@pytest.mark.parametrize("weights", ["dense", "tucker", "separable"])
+def test_gradients_of_the_spectral_convolution(weights: SpectralWeights) -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv(2, (4, 3), (True, False), 0.4, weights, 0.5).double()
+    v = torch.randn(1, *layer.fourier.extended((5, 4)), 2, dtype=torch.float64, requires_grad=True)
+    names, values = zip(*layer.named_parameters(), strict=True)
+
+    def run(v: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (v, (5, 4)))
+
+    assert torch.autograd.gradcheck(run, (v, *values))
 
 
 def band_limited(n: int, periodic: bool) -> torch.Tensor:
@@ -62,17 +178,23 @@ def band_limited(n: int, periodic: bool) -> torch.Tensor:
 
 def test_periodic_layer_is_exact_across_resolutions() -> None:
     torch.manual_seed(0)
-    layer = SpectralConv(1, (5, 5), (True, True), 0.0).double()
-    coarse, fine = layer(band_limited(16, True)), layer(band_limited(64, True))
+    layer = SpectralConv(1, (10, 10), (True, True), 0.0).double()
+    coarse, fine = layer(band_limited(16, True), (16, 16)), layer(band_limited(64, True), (64, 64))
     assert torch.allclose(coarse, fine[:, ::4, ::4], atol=1e-13)
 
 
 def test_bounded_layer_converges_across_resolutions() -> None:
     """Trapezoidal quadrature: the coefficients, so the output, converge at second order."""
     torch.manual_seed(0)
-    layer = SpectralConv(1, (4, 4), (False, False), 0.25).double()
+    layer = SpectralConv(1, (8, 8), (False, False), 0.25).double()
     cells = (16, 32, 64, 128)
-    outputs = [layer(band_limited(n + 1, False))[:, :: n // 16, :: n // 16] for n in (*cells, 512)]
+    outputs = []
+    for n in (*cells, 512):
+        # The extension, of a quarter, holds the function's even continuation.
+        v = band_limited(n + 1, False)
+        v = torch.cat([v, v[:, -n // 4 - 1 :].flip(1)], 1)
+        v = torch.cat([v, v[:, :, -n // 4 - 1 :].flip(2)], 2)
+        outputs.append(layer(v, (n + 1, n + 1))[:, : n + 1 : n // 16, : n + 1 : n // 16])
     errors = [float((output - outputs[-1]).detach().abs().max()) for output in outputs[:-1]]
     rate = -np.polyfit(np.log(cells), np.log(errors), 1)[0]
     assert 1.9 < rate < 2.3, errors
@@ -89,21 +211,85 @@ def test_whole_model_converges_across_resolutions() -> None:
     assert 1.8 < rate < 2.4, errors
 
 
-def test_output_is_real_and_translation_equivariant_on_the_torus() -> None:
+def test_whole_model_agrees_on_two_resolutions() -> None:
+    """A band-limited input on the torus: only aliases of the activations differ, and they fall spectrally."""
     torch.manual_seed(0)
-    layer = SpectralConv(2, (4, 4), (True, True), 0.0).double()
-    # Wavenumber -m has no partner +m on the first axis; below it the layer commutes with shifts.
+    model = FNO(
+        modes=(8, 8), width=6, layers=3, periodic=(True, True), coordinates=False, channel_mlp=0.5
+    ).double()
+    sizes = (16, 24, 32, 48)
     with torch.no_grad():
-        layer.weight.reshape(8, 4, 2, 2, 2)[0] = 0
-    v = torch.randn(1, 12, 14, 2, dtype=torch.float64)
-    shifted = layer(torch.roll(v, (3, 5), (1, 2)))
-    assert torch.allclose(shifted, torch.roll(layer(v), (3, 5), (1, 2)), atol=1e-12)
+        finest = model(band_limited(192, True))
+        errors = [
+            float((model(band_limited(n, True)) - finest[:, :: 192 // n, :: 192 // n]).abs().max())
+            for n in sizes
+        ]
+    assert errors[-1] < 1e-6 * float(finest.abs().max()), errors
+    assert errors[-1] < 1e-3 * errors[0], errors
 
 
-def test_parameter_count() -> None:
-    """The paper's 2D Navier-Stokes model, less the 160 numbers of its batch normalisation."""
-    model = FNO(in_channels=10, modes=(8, 8), width=20)
-    assert sum(p.numel() for p in model.parameters()) == 414_517 - 160
+def test_it_commutes_with_translations_of_the_torus() -> None:
+    torch.manual_seed(0)
+    # Of an odd number of wavenumbers, each has its partner.
+    model = FNO(modes=(7, 8), width=4, periodic=(True, True), coordinates=False).double()
+    v = torch.randn(1, 12, 14, 1, dtype=torch.float64)
+    shifted = model(torch.roll(v, (3, 5), (1, 2)))
+    assert torch.allclose(shifted, torch.roll(model(v), (3, 5), (1, 2)), atol=1e-12)
+
+
+def test_parameter_counts() -> None:
+    """The paper's Navier-Stokes models, less the 160 numbers of their batch normalisation."""
+    assert parameters(FNO(in_channels=10, modes=(16, 15), width=20)) == 414_517 - 160
+    model = FNO(in_channels=10, modes=(16, 16, 15), width=20, periodic=(True, True, False))
+    assert parameters(model) == 6_558_537 - 160
+
+
+def test_layers_from_their_formulas() -> None:
+    torch.manual_seed(0)
+    v = torch.randn(2, 9, 8, 6)  # on periodic axes
+    for skip in ("linear", "identity", "gate", "none"):
+        model = FNO(
+            modes=(4, 4),
+            width=6,
+            periodic=(True, True),
+            skip=skip,
+            channel_mlp=0.5,
+            channel_mlp_skip=skip,
+            norm="group",
+        )
+        layer = model.layers[0]
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        through = {"linear": lambda v, w: v @ w.T, "gate": lambda v, w: v * w, "identity": lambda v, w: v}
+
+        def skipped(
+            module: torch.nn.Module | None, kind: str = skip, through: dict = through
+        ) -> torch.Tensor:
+            return torch.zeros(()) if kind == "none" else through[kind](v, getattr(module, "weight", None))
+
+        def norm(v: torch.Tensor, which: int, layer: torch.nn.Module = layer) -> torch.Tensor:
+            weight, bias = layer.norms[which].parameters()
+            return torch.nn.functional.group_norm(v.movedim(-1, 1), 1, weight, bias).movedim(1, -1)
+
+        gelu = torch.nn.functional.gelu
+        inner = gelu(norm(layer.spectral(v, (9, 8)), 0) + skipped(layer.skip))
+        first, _, second = layer.mlp
+        hidden = gelu(inner @ first.weight.T + first.bias) @ second.weight.T + second.bias
+        expected = gelu(norm(hidden + skipped(layer.mlp_skip), 1))
+        assert torch.allclose(layer(v, (9, 8)), expected, atol=1e-5), skip
+    instance = torch.nn.functional.instance_norm(v.movedim(-1, 1)).movedim(1, -1)
+    assert torch.allclose(FunctionNorm(6, "instance")(v), instance, atol=1e-5)
+
+
+def test_without_activation_only_the_projection_is_not_linear() -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=6, activation=False)
+    hidden: list[torch.Tensor] = []
+    model.projection.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
+    a, b = torch.randn(2, 1, 9, 9, 1)
+    for x in (a, b, (a + b) / 2):
+        model(x)
+    assert torch.allclose((hidden[0] + hidden[1]) / 2, hidden[2], atol=1e-5)
 
 
 def test_normalisers_are_part_of_the_model() -> None:
@@ -127,10 +313,16 @@ def test_weights_are_real() -> None:
 
 
 def test_bad_input() -> None:
-    model = FNO(modes=(6, 6), width=4, padding=0.0)
-    with pytest.raises(ConfigError, match=r"axis 0 with 9 nodes is too coarse for modes=6: use at least 13"):
+    model = FNO(modes=(12, 12), width=4, padding=0.0)
+    with pytest.raises(ConfigError, match=r"axis 0 with 9 nodes is too coarse for modes=12: use at least 13"):
         model(torch.zeros(1, 9, 20, 1))
     model(torch.zeros(1, 13, 13, 1))
+    odd = FNO(modes=(13, 13), width=4, periodic=(True, True))
+    with pytest.raises(
+        ConfigError, match=r"axis 0 with 12 nodes is too coarse for modes=13: use at least 13"
+    ):
+        odd(torch.zeros(1, 12, 20, 1))
+    odd(torch.zeros(1, 13, 12, 1))  # 0..6 on the last axis, of which 6 is Nyquist's
     with pytest.raises(ConfigError, match="1 channels"):
         model(torch.zeros(1, 20, 20, 2))
     with pytest.raises(ConfigError, match="2 axes"):
@@ -141,6 +333,11 @@ def test_bad_input() -> None:
         ("modes", (0, 3)),
         ("padding", 2.0),
         ("periodic", (True,)),
+        ("rank", 0.0),
+        ("channel_mlp", -1.0),
+        ("weights", "cp"),
+        ("skip", "linar"),
+        ("norm", "batch"),
     ):
         with pytest.raises(ConfigError, match=name):
             FNOConfig(**{name: value})  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ from sciml.training.data import load_pairs
 from sciml.training.evaluation import held_out_pairs
 from sciml.training.loop import one_cycle, predict, resolve_device
 
-SMALL = TrainConfig(modes=4, width=8, epochs=4, batch_size=8, lr=1e-2)
-FLAGS = ["--modes", "4", "--width", "8", "--epochs", "4", "--batch-size", "8", "--lr", "1e-2"]
+SMALL = TrainConfig(modes=8, width=8, epochs=4, batch_size=8, lr=1e-2)
+FLAGS = ["--modes", "8", "--width", "8", "--epochs", "4", "--batch-size", "8", "--lr", "1e-2"]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_global_random_state_is_untouched(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(TrainConfig(modes=2, width=2, epochs=1, seed=9), data, tmp_path / "run")
+    train(TrainConfig(modes=4, width=2, epochs=1, seed=9), data, tmp_path / "run")
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -109,7 +109,7 @@ def test_existing_runs_are_kept(run: Path, data: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(OutputExistsError, match=r"holds a finished run: pass --resume .* --overwrite"):
         train(SMALL, data, run)
-    other = TrainConfig(modes=4, width=8, epochs=4, batch_size=8, lr=2e-2)
+    other = TrainConfig(modes=8, width=8, epochs=4, batch_size=8, lr=2e-2)
     with pytest.raises(OutputExistsError, match=r"lr was 0.01, now 0.02"):
         train(other, data, run, resume=True)
     assert train(SMALL, data, run, resume=True)["test_relative_l2"] > 0
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_pat
 
 def test_masked_targets(tmp_path: Path) -> None:
     stars = generate(PoissonStarRecipe(resolution=33), 12, tmp_path / "stars.h5")
-    result = train(TrainConfig(modes=4, width=6, epochs=2), stars, tmp_path / "run")
+    result = train(TrainConfig(modes=8, width=6, epochs=2), stars, tmp_path / "run")
     model = load_model(tmp_path / "run")
     pairs = load_pairs(stars)
     assert pairs.inputs.shape == (12, 33, 33, 2)
@@ -178,7 +178,7 @@ def test_evaluation_refuses_what_does_not_fit(run: Path, data: Path, tmp_path: P
     stars = generate(PoissonStarRecipe(resolution=33), 2, tmp_path / "stars.h5")
     with pytest.raises(ConfigError, match="has inputs f, mask, the run a"):
         evaluate(run, stars)
-    with pytest.raises(ConfigError, match="too coarse for modes=4"):
+    with pytest.raises(ConfigError, match="too coarse for modes=8"):
         evaluate(run, data, strides=(8,))
     with pytest.raises(DatasetFormatError, match="does not exist"):
         evaluate(tmp_path / "nowhere", data)
@@ -218,8 +218,8 @@ def test_bad_settings(data: Path, tmp_path: Path) -> None:
             TrainConfig(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="need 61 samples, the dataset has 60"):
         train(TrainConfig(n_train=55, n_test=6), data, tmp_path / "run")
-    with pytest.raises(ConfigError, match="too coarse for modes=30"):
-        train(TrainConfig(modes=30), data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="too coarse for modes=60"):
+        train(TrainConfig(modes=60), data, tmp_path / "run")
     with pytest.raises(ConfigError, match="stride=5"):
         train(TrainConfig(stride=5), data, tmp_path / "run")
     with pytest.raises(ConfigError, match="device='gpu'"):
