@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, linear, pad
 
 from sciml.errors import ConfigError
 
@@ -27,6 +27,8 @@ __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
 Skip = Literal["linear", "identity", "gate", "none"]
 Norm = Literal["none", "instance", "group"]
 EPSILON = 1e-5
+CACHED = 600_000
+"""Numbers of one intermediate result that processors' caches hold well."""
 CHOICES = {
     "weights": ("dense", "tucker", "separable"),
     "skip": ("linear", "identity", "gate", "none"),
@@ -102,18 +104,6 @@ class FNOConfig:
                 raise ConfigError(f"FNO {name}={getattr(self, name)!r}: choose {', '.join(choices)}")
 
 
-class Gate(nn.Module):
-    """One learned factor per channel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, v: Tensor) -> Tensor:
-        """Scale v, shape (..., width)."""
-        return v * self.weight
-
-
 class FunctionNorm(nn.Module):
     """Normalise a function by its mean and deviation over the domain, and over channels for ``group``.
 
@@ -136,13 +126,28 @@ class FunctionNorm(nn.Module):
         return v * self.weight + self.bias if self.group else v
 
 
-def _skip(kind: Skip, width: int) -> nn.Module | None:
-    if kind == "linear":
-        return nn.Linear(width, width, bias=False)
-    return {"identity": nn.Identity(), "gate": Gate(width), "none": None}[kind]
+class SkipConnection(nn.Module):
+    """W: a matrix (``linear``), one factor per channel (``gate``), one or zero."""
+
+    def __init__(self, kind: Skip, width: int) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "linear":
+            self.weight = nn.Parameter(nn.Linear(width, width, bias=False).weight.detach())
+        elif kind == "gate":
+            self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W v + bias in memory of its own, v of shape (..., width)."""
+        if self.kind == "linear":
+            return linear(v, self.weight, bias)
+        if self.kind == "gate":
+            return v * self.weight if bias is None else torch.addcmul(bias, v, self.weight)
+        v = torch.zeros_like(v) if self.kind == "none" else v
+        return v.clone() if bias is None else v + bias
 
 
-def _mlp(into: int, hidden: int, out: int) -> nn.Module:
+def _mlp(into: int, hidden: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(into, hidden), nn.GELU(), nn.Linear(hidden, out))
 
 
@@ -156,25 +161,26 @@ class FourierLayer(nn.Module):
         self.spectral = SpectralConv(
             width, config.modes, config.periodic, config.padding, config.weights, config.rank
         )
-        self.skip = _skip(config.skip, width)
+        self.skip = SkipConnection(config.skip, width)
         hidden = round(config.channel_mlp * width)
         self.mlp = _mlp(width, hidden, width) if hidden else None
-        self.mlp_skip = _skip(config.channel_mlp_skip, width) if hidden else None
+        self.mlp_skip = SkipConnection(config.channel_mlp_skip, width) if hidden else None
         count = 0 if config.norm == "none" else 2 if hidden else 1
         self.norms = nn.ModuleList(FunctionNorm(width, config.norm) for _ in range(count))
 
     def forward(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
         """Apply L to v, shape (B, *extended, width), of a domain with ``space`` nodes per axis."""
-        skipped = None if self.skip is None else self.skip(v)
         if self.norms:
-            result = self.norms[0](self.spectral(v, space))
-            result = result if skipped is None else result + skipped
+            result = self.skip(v).add_(self.norms[0](self.spectral(v, space)))
         else:
-            result = self.spectral(v, space, skipped)
+            result = self.spectral(v, space, self.skip(v))
         result = gelu(result) if self.activate else result
-        if self.mlp is not None:
-            result = self.mlp(result)
-            result = result if self.mlp_skip is None else result + self.mlp_skip(v)
+        if self.mlp is not None and self.mlp_skip is not None:
+            first, activation, second = self.mlp
+            hidden = activation(first(result))
+            # Sums in the memory of their first term: memory is what pointwise steps wait for.
+            result = self.mlp_skip(v, second.bias)
+            result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T)
             result = self.norms[1](result) if self.norms else result
             result = gelu(result) if self.activate else result
         return result
@@ -247,7 +253,14 @@ class FNO(nn.Module):
                 f"FNO input of shape {tuple(a.shape)}: expected (batch, {len(config.modes)} axes, "
                 f"{config.in_channels} channels)"
             )
-        space = tuple(a.shape[1:-1])
+        if not torch.is_grad_enabled() and a.device.type == "cpu":
+            # Few samples at a time stay in the processor's caches.
+            count = max(1, CACHED // (a[:1, ..., :1].numel() * config.width))
+            return torch.cat([self._map(part) for part in a.split(count)])
+        return self._map(a)
+
+    def _map(self, a: Tensor) -> Tensor:
+        config, space = self.config, tuple(a.shape[1:-1])
         v = (a - self.input_mean) / self.input_std
         if config.coordinates:
             axes = [coordinates(n, p).to(a) for n, p in zip(space, config.periodic, strict=True)]

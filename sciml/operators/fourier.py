@@ -203,7 +203,7 @@ class TruncatedFourier:
         space : tuple of int
             Nodes of the domain per axis.
         add_to : Tensor, shape (B, *self.extended(space), C), optional
-            Added to the result, at no cost.
+            The result is added to it, in its memory.
 
         Returns
         -------
@@ -236,7 +236,5 @@ class TruncatedFourier:
         flat = c.flatten(-3, -2)
         if add_to is None:
             return torch.matmul(table, flat)
-        out = torch.baddbmm(
-            add_to.flatten(0, -3), table.expand(flat.shape[:-2].numel(), *table.shape), flat.flatten(0, -3)
-        )
-        return out.view(add_to.shape)
+        flat = flat.flatten(0, -3)
+        return add_to.flatten(0, -3).baddbmm_(table.expand(len(flat), *table.shape), flat).view(add_to.shape)

@@ -97,7 +97,7 @@ class SpectralConv(nn.Module):
             )
 
     def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
-        """Return K v, plus ``add_to`` if there is one, of a domain with ``space`` nodes per axis."""
+        """Return K v, of a domain with ``space`` nodes per axis; with ``add_to``, added to that in its memory."""
         if self.kind == "separable":
             return self._separable(v, space, add_to)
         c = self.fourier.analyse(v, space)
@@ -117,7 +117,7 @@ class SpectralConv(nn.Module):
 
     def _separable(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None) -> Tensor:
         self.fourier.check_resolution(space)
-        result = self.bias.expand_as(v) if add_to is None else add_to + self.bias
+        result = self.bias if add_to is None else add_to.add_(self.bias)
         for axis, weight in enumerate(self.axis_weights):
             line = TruncatedFourier(
                 self.fourier.modes[axis : axis + 1],
