@@ -1,5 +1,6 @@
 """``sciml train``: operators from datasets."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +13,6 @@ from .parsing import parse, take_name
 
 __all__ = ["run"]
 
-ARCHITECTURES = ("fno",)
 EXAMPLE = "sciml train fno darcy.h5 --stride 2 --epochs 12 -o runs/darcy"
 
 
@@ -32,23 +32,29 @@ class TrainFiles:
     """No progress bar."""
 
 
-@dataclass(frozen=True)
-class TrainArguments:
-    """All of it."""
-
-    files: TrainFiles
-    config: TrainConfig
-
-
 def run(arguments: list[str], plugins: list[str]) -> None:
-    """Train an operator and write its run folder."""
-    name = take_name(
-        arguments, "architecture", ARCHITECTURES, "sciml train ARCHITECTURE DATA -o RUN", EXAMPLE
-    )
+    """Train an operator, whose architecture is flags too, and write its run folder."""
+    from sciml.operators import operator_registry
+
+    usage = "sciml train OPERATOR DATA -o RUN"
+    name = take_name(arguments, "operator", operator_registry, usage, EXAMPLE)
     if name is None:
         return
-    description = "Train a Fourier neural operator on a dataset."
-    parsed: Any = parse(TrainArguments, f"sciml train {name}", arguments[1:], description, EXAMPLE)
+    operator = operator_registry[name]
+    parts: list[tuple[str, type]] = [
+        ("files", TrainFiles),
+        ("model", operator.config_type),
+        ("config", TrainConfig),
+    ]
+    names = [field.name for _, part in parts for field in dataclasses.fields(part)]
+    if clash := sorted({field for field in names if names.count(field) > 1}):
+        raise ConfigError(
+            f"operator {name!r} has settings {clash}, which are options of 'sciml train': rename them"
+        )
+    both = dataclasses.make_dataclass("TrainArguments", parts)
+    description = (operator.__doc__ or "").strip().split("\n")[0]
+    example = EXAMPLE if name == "fno" else f"sciml train {name} darcy.h5 --stride 2 -o runs/{name}"
+    parsed: Any = parse(both, f"sciml train {name}", arguments[1:], description, example)
     files: TrainFiles = parsed.files
     if not files.output:
         raise ConfigError(f"output={files.output!r}: name a folder")
@@ -59,6 +65,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         parsed.config,
         files.data,
         files.output,
+        model=parsed.model,
         resume=files.resume,
         overwrite=files.overwrite,
         progress=not files.quiet,

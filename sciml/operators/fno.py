@@ -19,7 +19,8 @@ from torch.nn.functional import gelu, linear, pad
 
 from sciml.errors import ConfigError
 
-from .fourier import TruncatedFourier, coordinates
+from .base import Operator, operator_registry
+from .fourier import TruncatedFourier, with_coordinates
 from .spectral import SpectralConv, SpectralWeights
 
 __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
@@ -47,19 +48,14 @@ class FNOConfig:
         If a value is out of its range.
     """
 
-    in_channels: int = 1
-    """Channels of the input function."""
-    out_channels: int = 1
-    """Channels of the output function."""
-    modes: tuple[int, ...] = (24, 24)
-    """Wavenumbers kept per axis: 24 keeps -12..11, on the last axis 0..12 (the paper's k_max = 12)."""
+    modes: tuple[int, ...] = (24,)
+    """Wavenumbers kept, per axis or one number for all: 24 keeps -12..11, on the last axis 0..12, the paper's
+    k_max = 12."""
     width: int = 32
     """Channels inside."""
     layers: int = 4
     """Fourier layers, T."""
-    periodic: tuple[bool, ...] = (False, False)
-    """Which axes are periodic."""
-    padding: float = 0.125
+    padding: float = 1 / 6
     """Length of the extension of bounded axes, as a fraction of the domain's."""
     weights: SpectralWeights = "dense"
     """Spectral weights: dense, tucker or separable."""
@@ -83,7 +79,7 @@ class FNOConfig:
     """Append the coordinates to the input: x_j = j / s on periodic axes, j / (s - 1) on bounded ones."""
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "width", "layers", "projection_width"):
+        for name in ("width", "layers", "projection_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"FNO {name}={getattr(self, name)}: it must be at least 1")
         for name in ("channel_mlp", "lifting_width"):
@@ -91,10 +87,6 @@ class FNOConfig:
                 raise ConfigError(f"FNO {name}={getattr(self, name)}: it must not be negative")
         if not 1 <= len(self.modes) <= 3 or min(self.modes) < 1:
             raise ConfigError(f"FNO modes={self.modes}: give one positive number for each of 1 to 3 axes")
-        if len(self.periodic) != len(self.modes):
-            raise ConfigError(
-                f"FNO periodic={self.periodic}: give one value per axis, {len(self.modes)} in all"
-            )
         if not 0 <= self.padding <= 1:
             raise ConfigError(f"FNO padding={self.padding}: choose a fraction from 0 to 1")
         if not 0 < self.rank <= 1:
@@ -154,12 +146,12 @@ def _mlp(into: int, hidden: int, out: int) -> nn.Sequential:
 class FourierLayer(nn.Module):
     """One layer L; the last of an operator has no activation at its end."""
 
-    def __init__(self, config: FNOConfig, last: bool) -> None:
+    def __init__(self, config: FNOConfig, fourier: TruncatedFourier, last: bool) -> None:
         super().__init__()
         width = config.width
         self.activate = config.activation and not last
         self.spectral = SpectralConv(
-            width, config.modes, config.periodic, config.padding, config.weights, config.rank
+            width, fourier.modes, fourier.periodic, fourier.padding, config.weights, config.rank
         )
         self.skip = SkipConnection(config.skip, width)
         hidden = round(config.channel_mlp * width)
@@ -186,7 +178,8 @@ class FourierLayer(nn.Module):
         return result
 
 
-class FNO(nn.Module):
+@operator_registry.register("fno")
+class FNO(Operator):
     """Fourier neural operator between functions on a box, at any resolution.
 
     Physical values go in and come out: scalar normalisers, one mean and deviation per channel, are
@@ -194,6 +187,10 @@ class FNO(nn.Module):
 
     Parameters
     ----------
+    in_channels, out_channels : int
+        Of the input and of the output function.
+    periodic : tuple of bool
+        Which axes are periodic.
     config : FNOConfig, optional
     **overrides
         Fields of `FNOConfig`.
@@ -210,62 +207,49 @@ class FNO(nn.Module):
     torch.Size([2, 17, 33, 1])
     """
 
-    input_mean: Tensor
-    input_std: Tensor
-    output_mean: Tensor
-    output_std: Tensor
+    config_type = FNOConfig
+    config: FNOConfig
 
-    def __init__(self, config: FNOConfig | None = None, **overrides: object) -> None:
-        super().__init__()
-        if config is None:
-            config = FNOConfig(**overrides)  # type: ignore[arg-type]
-        self.config = config
-        width = config.width
-        for part, channels in (("input", config.in_channels), ("output", config.out_channels)):
-            self.register_buffer(f"{part}_mean", torch.zeros(channels))
-            self.register_buffer(f"{part}_std", torch.ones(channels))
-        into = config.in_channels + len(config.modes) * config.coordinates
-        hidden = config.lifting_width
-        self.fourier = TruncatedFourier(config.modes, config.periodic, config.padding)
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        periodic: tuple[bool, ...] = (False, False),
+        config: FNOConfig | None = None,
+        **overrides: object,
+    ) -> None:
+        super().__init__(in_channels, out_channels, periodic, config, **overrides)
+        config = self.config
+        modes = config.modes * len(periodic) if len(config.modes) == 1 else config.modes
+        if len(modes) != len(periodic):
+            raise ConfigError(
+                f"FNO modes={modes}: give one number for all axes, or one for each of {len(periodic)}"
+            )
+        self.fourier = TruncatedFourier(modes, tuple(periodic), config.padding)
+        width, hidden = config.width, config.lifting_width
+        into = in_channels + len(modes) * config.coordinates
         self.lifting = _mlp(into, hidden, width) if hidden else nn.Linear(into, width)
         self.layers = nn.ModuleList(
-            FourierLayer(config, last=layer == config.layers - 1) for layer in range(config.layers)
+            FourierLayer(config, self.fourier, last=layer == config.layers - 1)
+            for layer in range(config.layers)
         )
-        self.projection = _mlp(width, config.projection_width, config.out_channels)
-
-    def set_normalisers(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Set mean and deviation per channel from training data of shape (..., channels)."""
-        for part, values in (("input", inputs), ("output", outputs)):
-            flat = values.reshape(-1, values.shape[-1]).double()
-            getattr(self, f"{part}_mean").copy_(flat.mean(0))
-            deviation = flat.std(0)
-            getattr(self, f"{part}_std").copy_(torch.where(deviation > 0, deviation, 1.0))
+        self.projection = _mlp(width, config.projection_width, out_channels)
 
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if a grid is too coarse for the model's wavenumbers."""
         self.fourier.check_resolution(space)
 
-    def forward(self, a: Tensor) -> Tensor:
-        """Map input functions (B, *space, in_channels) to output functions (B, *space, out_channels)."""
-        config = self.config
-        if a.ndim != len(config.modes) + 2 or a.shape[-1] != config.in_channels:
-            raise ConfigError(
-                f"FNO input of shape {tuple(a.shape)}: expected (batch, {len(config.modes)} axes, "
-                f"{config.in_channels} channels)"
-            )
-        if not torch.is_grad_enabled() and a.device.type == "cpu":
-            # Few samples at a time stay in the processor's caches.
-            count = max(1, CACHED // (a[:1, ..., :1].numel() * config.width))
-            return torch.cat([self._map(part) for part in a.split(count)])
-        return self._map(a)
+    def map_normalised(self, a: Tensor) -> Tensor:
+        """Map normalised input functions to normalised output functions, both channels last."""
+        if torch.is_grad_enabled() or a.device.type != "cpu":
+            return self._map(a)
+        # Few samples at a time stay in the processor's caches.
+        count = max(1, CACHED // (a[:1, ..., :1].numel() * self.config.width))
+        return torch.cat([self._map(part) for part in a.split(count)])
 
     def _map(self, a: Tensor) -> Tensor:
-        config, space = self.config, tuple(a.shape[1:-1])
-        v = (a - self.input_mean) / self.input_std
-        if config.coordinates:
-            axes = [coordinates(n, p).to(a) for n, p in zip(space, config.periodic, strict=True)]
-            grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-            v = torch.cat([v, grid.expand(a.shape[0], *grid.shape)], dim=-1)
+        space = tuple(a.shape[1:-1])
+        v = with_coordinates(a, self.periodic) if self.config.coordinates else a
         v = self.lifting(v)
         extended = self.fourier.extended(space)
         if extended != space:
@@ -275,4 +259,4 @@ class FNO(nn.Module):
             v = layer(v, space)
         for axis, n in enumerate(space):
             v = v.narrow(axis + 1, 0, n)
-        return self.projection(v) * self.output_std + self.output_mean
+        return self.projection(v)

@@ -29,12 +29,20 @@ from torch import Tensor
 
 from sciml.errors import ConfigError
 
-__all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers"]
+__all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
 
 
 def coordinates(size: int, periodic: bool) -> Tensor:
     """Return x_j in units of the domain's length, shape (size,), float64."""
     return torch.arange(size, dtype=torch.float64) / (size if periodic else max(size - 1, 1))
+
+
+def with_coordinates(a: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """Append each point's coordinates to the channels of a, shape (B, *space, channels)."""
+    space = a.shape[1:-1]
+    axes = [coordinates(n, p).to(a) for n, p in zip(space, periodic, strict=True)]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    return torch.cat([a, grid.expand(a.shape[0], *grid.shape)], dim=-1)
 
 
 def wavenumbers(count: int, last: bool) -> list[int]:

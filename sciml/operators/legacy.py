@@ -116,13 +116,11 @@ def _from_neuraloperator(
     into = tensors["lifting.fcs.0.weight"].shape[1]
     named_norm = str(facts.get("norm") or "none").removesuffix("_norm")
     grid = facts.get("positional_embedding", "grid") is not None
+    sizes = into - dim * grid, tensors["projection.fcs.1.weight"].shape[0], (True,) * dim
     config = FNOConfig(
-        in_channels=into - dim * grid,
-        out_channels=tensors["projection.fcs.1.weight"].shape[0],
         modes=(*first, 2 * (last - 1) or 1),
         width=width,
         layers=layers,
-        periodic=(True,) * dim,
         skip=kinds["fno_skips"],
         channel_mlp=hidden / width,
         channel_mlp_skip=kinds["channel_mlp_skips"],
@@ -147,7 +145,7 @@ def _from_neuraloperator(
         if config.norm == "group":
             for j, end in itertools.product((0, 1), ("weight", "bias")):
                 ours[f"layers.{i}.norms.{j}.{end}"] = tensors[f"{blocks}norm.{2 * i + j}.{end}"]
-    return _filled(config, ours)
+    return _filled(sizes, config, ours)
 
 
 def _neuraloperator_weight(tensors: dict[str, Tensor], prefix: str) -> Tensor:
@@ -187,13 +185,11 @@ def _from_scripts(tensors: dict[str, Tensor], resolution: tuple[int, ...] | None
     # j / (s - 1) there is j / s here.
     lifting[:, -dim:] *= torch.tensor([s / (s - 1) for s in resolution])
     layers = _count(tensors, "conv{}.weights1")
+    sizes = lifting.shape[1] - dim, tensors["fc2.weight"].shape[0], (True,) * dim
     config = FNOConfig(
-        in_channels=lifting.shape[1] - dim,
-        out_channels=tensors["fc2.weight"].shape[0],
         modes=(*(2 * m for m in first), 2 * last - 1),
         width=lifting.shape[0],
         layers=layers,
-        periodic=(True,) * dim,
         projection_width=tensors["fc1.weight"].shape[0],
     )
     ours = {"lifting.weight": lifting, "lifting.bias": tensors["fc0.bias"]}
@@ -208,7 +204,7 @@ def _from_scripts(tensors: dict[str, Tensor], resolution: tuple[int, ...] | None
         ours[f"layers.{i}.spectral.weight"] = _real(parts[0], kept)
         ours[f"layers.{i}.spectral.bias"] = tensors[f"w{i}.bias"]
         ours[f"layers.{i}.skip.weight"] = tensors[f"w{i}.weight"].flatten(1)
-    return _filled(config, ours)
+    return _filled(sizes, config, ours)
 
 
 def _count_from_one(tensors: dict[str, Tensor]) -> int:
@@ -220,8 +216,8 @@ def _complex(weight: Tensor) -> Tensor:
     return weight if weight.is_complex() else torch.view_as_complex(weight.contiguous())
 
 
-def _filled(config: FNOConfig, tensors: dict[str, Tensor]) -> FNO:
-    model = FNO(config)
+def _filled(sizes: tuple[int, int, tuple[bool, ...]], config: FNOConfig, tensors: dict[str, Tensor]) -> FNO:
+    model = FNO(*sizes, config)
     buffers = dict(model.named_buffers())
     try:
         model.load_state_dict({**buffers, **tensors})

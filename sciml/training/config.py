@@ -10,7 +10,7 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a supervised training run; together with the dataset they determine the weights.
+    """Settings of a supervised training run; with the dataset and the architecture they determine the weights.
 
     Raises
     ------
@@ -18,14 +18,6 @@ class TrainConfig:
         If a value is out of its range.
     """
 
-    modes: int = 24
-    """Wavenumbers kept per axis, of both signs: 24 keeps -12..11, on the last axis 0..12."""
-    width: int = 32
-    """Channels inside the operator."""
-    layers: int = 4
-    """Fourier layers."""
-    padding: float = 1 / 6
-    """Fraction of the domain by which bounded axes are continued."""
     stride: int = 1
     """Train on every stride-th node: 2 turns 85 x 85 into 43 x 43."""
     n_train: int = 0
@@ -40,13 +32,16 @@ class TrainConfig:
     """Peak learning rate of the one-cycle schedule."""
     weight_decay: float = 1e-4
     """Decoupled weight decay (AdamW)."""
+    symmetric: bool = False
+    """Reflect and turn every batch at random: for problems of scalar fields that all reflections and
+    exchanges of the axes leave the same, as Darcy flow on the square."""
     seed: int = 0
     """Of the initial weights and of the order of the samples."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for name in ("modes", "width", "layers", "stride", "epochs", "batch_size"):
+        for name in ("stride", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
         for name in ("n_train", "n_test", "weight_decay", "seed"):

@@ -8,12 +8,13 @@ import numpy as np
 from sciml.errors import ConfigError
 from sciml.files import atomic_folder, refuse_folder, write_json
 from sciml.metrics import relative_h1, relative_l2
-from sciml.operators import FNO
+from sciml.operators import Operator
+from sciml.operators.base import MODEL_FILE
+from sciml.operators.storage import load_tensors
 
 from .data import Pairs, load_pairs
 from .loop import predict, resolve_device
 from .reports import report_evaluation
-from .weights import load_model, load_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
         If nothing is left, or the dataset's fields are not those of the run.
     """
     pairs = load_pairs(data, stride)
-    trained = load_tensors(Path(run) / "model.safetensors", "model")[1]["data"]
+    trained = load_tensors(Path(run) / MODEL_FILE, "model")[1]["data"]
     for role, names in zip(("inputs", "targets"), pairs.names, strict=True):
         if list(names) != trained[role]:
             raise ConfigError(
@@ -50,7 +51,7 @@ def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
     return pairs.subset(rows)
 
 
-def _fits(model: FNO, resolution: tuple[int, ...]) -> bool:
+def _fits(model: Operator, resolution: tuple[int, ...]) -> bool:
     try:
         model.check_resolution(resolution)
     except ConfigError:
@@ -99,7 +100,7 @@ def evaluate(
     """
     if output is not None:
         refuse_folder(output, MARKER, overwrite)
-    model = load_model(run).to(resolve_device(device))
+    model = Operator.load(run).to(resolve_device(device))
     rows: list[dict[str, Any]] = []
     for stride in strides or (1, 2, 4, 8, 16):
         try:
@@ -108,9 +109,9 @@ def evaluate(
             if strides or stride == 1:
                 raise
             break
-        if pairs.periodic != model.config.periodic:
+        if pairs.periodic != model.periodic:
             raise ConfigError(
-                f"dataset {str(data)!r} has periodic axes {pairs.periodic}, the model {model.config.periodic}: "
+                f"dataset {str(data)!r} has periodic axes {pairs.periodic}, the model {model.periodic}: "
                 "evaluate on the same kind of grid"
             )
         if not strides and stride > 1 and not _fits(model, pairs.resolution):
@@ -141,7 +142,7 @@ def plot_samples(run: str | Path, data: str | Path, stride: int = 1) -> "Figure"
     """Draw the median and the worst held-out sample: input, target, prediction and error."""
     import matplotlib.pyplot as plt
 
-    model, pairs = load_model(run), held_out_pairs(data, stride, run)
+    model, pairs = Operator.load(run), held_out_pairs(data, stride, run)
     prediction = predict(model, pairs.inputs)
     errors = relative_l2(prediction, pairs.targets, pairs.mask).numpy()
     order = np.argsort(errors)

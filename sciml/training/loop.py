@@ -8,6 +8,7 @@ bits as one that was not.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,21 @@ from tqdm import tqdm
 from sciml.errors import ConfigError, ConvergenceError, OutputExistsError
 from sciml.files import read_json, write_json
 from sciml.metrics import relative_l2
-from sciml.operators import FNO, FNOConfig
+from sciml.operators import FNOConfig
+from sciml.operators.base import MODEL_FILE, operator_of
+from sciml.operators.storage import load_tensors, save_tensors
 from sciml.provenance import collect, first_difference, jsonable
 
 from .config import TrainConfig
 from .data import Pairs, load_pairs
 from .reports import report_training
-from .weights import load_tensors, parameter_count, save_model, save_tensors
 
 __all__ = ["one_cycle", "predict", "resolve_device", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
 # What a run and its evaluations leave, most telling first.
 STALE = (
-    "model.safetensors",
+    MODEL_FILE,
     CHECKPOINT,
     "history.json",
     "report.html",
@@ -93,11 +95,12 @@ def train(
     data: str | Path,
     output: str | Path,
     *,
+    model: Any = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train an FNO on a dataset, into a run folder.
+    """Train an operator on a dataset, into a run folder.
 
     Parameters
     ----------
@@ -107,6 +110,8 @@ def train(
     output : path
         Run folder: ``config.json``, ``checkpoint.safetensors`` after every epoch, at the end
         ``model.safetensors``, ``history.json``, ``loss.png`` and ``report.html``.
+    model : FNOConfig, UNetConfig, DeepONetConfig or another operator's, optional
+        The architecture, ``FNOConfig()`` by default; its channels and axes are the dataset's.
     resume : bool
         Go on with an interrupted run of the same settings.
     overwrite : bool
@@ -137,9 +142,16 @@ def train(
     """
     output = Path(output)
     device = resolve_device(config.device)
+    model = FNOConfig() if model is None else model
+    operator_type = operator_of(model)
     pairs = load_pairs(data, config.stride)
     train_rows, test_rows = config.split(len(pairs))
     fit, held_out = pairs.subset(train_rows), pairs.subset(test_rows)
+    if config.symmetric and (len(set(fit.resolution)) > 1 or len(set(fit.periodic)) > 1):
+        raise ConfigError(
+            f"symmetric=True: the axes of {str(data)!r} ({fit.resolution} nodes, periodic {fit.periodic}) cannot be "
+            "exchanged; leave it out"
+        )
     for part, rows in (("training", fit), ("test", held_out)):
         empty = torch.nonzero(_norms(rows) == 0)
         if len(empty):
@@ -149,11 +161,13 @@ def train(
             )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = _build(config, fit)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        operator = operator_type(fit.inputs.shape[-1], fit.targets.shape[-1], fit.periodic, model)
+        operator.check_resolution(fit.resolution)
+        operator.set_normalisers(fit.inputs, fit.targets)
+    optimiser = torch.optim.AdamW(operator.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     resolved = {
         "train": jsonable(replace(config, device="auto")),
-        "model": jsonable(model.config),
+        "model": {"architecture": type(operator).__name__, **jsonable(operator.config)},
         "data": {
             "file": Path(data).name,
             "config": pairs.config,
@@ -164,8 +178,8 @@ def train(
             "test_seeds": jsonable(held_out.seeds),
         },
     }
-    history = _open_run(output, resolved, model, optimiser, resume, overwrite)
-    model.to(device)
+    history = _open_run(output, resolved, operator, optimiser, resume, overwrite)
+    operator.to(device)
     _to_device(optimiser, device)
 
     steps = math.ceil(len(fit) / config.batch_size)
@@ -178,8 +192,8 @@ def train(
     ) as bar:
         for epoch in range(len(history), config.epochs):
             started = time.perf_counter()
-            record = _epoch(config, model, optimiser, fit, epoch, bar)
-            record["test_relative_l2"] = _test(model, held_out)
+            record = _epoch(config, operator, optimiser, fit, epoch, bar)
+            record["test_relative_l2"] = _test(operator, held_out)
             if not math.isfinite(record["test_relative_l2"]):
                 raise ConvergenceError(
                     f"the test error became {record['test_relative_l2']} after epoch {epoch}: lower lr={config.lr}; "
@@ -188,41 +202,22 @@ def train(
             record["seconds"] = time.perf_counter() - started
             history.append(record)
             bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
-            _save_checkpoint(output, resolved, model, optimiser, history)
+            _save_checkpoint(output, resolved, operator, optimiser, history)
 
     result = {
         "test_relative_l2": history[-1]["test_relative_l2"],
         "n_train": len(fit),
         "n_test": len(held_out),
-        "parameters": parameter_count(model),
+        "parameters": operator.parameter_count,
         "seconds": sum(record["seconds"] for record in history),
         "history": history,
     }
     write_json(output / "history.json", history)
     report_training(output, resolved, result)
     # The model comes last: where it is, the run is complete.
-    save_model(
-        model.cpu(), output / "model.safetensors", {"data": resolved["data"], "train": resolved["train"]}
-    )
+    description = {"data": resolved["data"], "train": resolved["train"]}
+    operator.cpu().save(output / MODEL_FILE, description)
     return result
-
-
-def _build(config: TrainConfig, fit: Pairs) -> FNO:
-    dim = len(fit.resolution)
-    model = FNO(
-        FNOConfig(
-            in_channels=fit.inputs.shape[-1],
-            out_channels=fit.targets.shape[-1],
-            modes=(config.modes,) * dim,
-            width=config.width,
-            layers=config.layers,
-            periodic=fit.periodic,
-            padding=config.padding,
-        )
-    )
-    model.check_resolution(fit.resolution)
-    model.set_normalisers(fit.inputs, fit.targets)
-    return model
 
 
 def _epoch(
@@ -230,7 +225,8 @@ def _epoch(
 ) -> dict[str, float]:
     """Train for one epoch; return its mean loss and last learning rate."""
     device = next(model.parameters()).device
-    order = np.random.default_rng([config.seed, epoch]).permutation(len(fit))
+    rng = np.random.default_rng([config.seed, epoch])
+    order = rng.permutation(len(fit))
     batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
     total_steps = config.epochs * len(batches)
     model.train()
@@ -239,9 +235,10 @@ def _epoch(
         lr = one_cycle(epoch * len(batches) + index, total_steps, config.lr)
         for group in optimiser.param_groups:
             group["lr"] = lr
-        mask = None if fit.mask is None else fit.mask[rows].to(device)
-        prediction = model(fit.inputs[rows].to(device))
-        loss = relative_l2(prediction, fit.targets[rows].to(device), mask).mean()
+        turn = _random_symmetry(rng, len(fit.resolution)) if config.symmetric else lambda v: v
+        mask = None if fit.mask is None else turn(fit.mask[rows].to(device))
+        prediction = model(turn(fit.inputs[rows].to(device)))
+        loss = relative_l2(prediction, turn(fit.targets[rows].to(device)), mask).mean()
         optimiser.zero_grad()
         loss.backward()
         value = loss.item()
@@ -254,6 +251,13 @@ def _epoch(
         summed += value * len(rows)
         bar.update()
     return {"epoch": epoch, "train_loss": summed / len(fit), "lr": lr}
+
+
+def _random_symmetry(rng: np.random.Generator, dim: int) -> Callable[[Tensor], Tensor]:
+    """Reflect some of the axes and exchange them, of tensors of shape (B, *space, C)."""
+    flipped = [axis + 1 for axis in range(dim) if rng.integers(2)]
+    order = (0, *(1 + rng.permutation(dim)).tolist(), dim + 1)
+    return lambda v: v.flip(flipped).permute(order)
 
 
 def _norms(pairs: Pairs) -> Tensor:

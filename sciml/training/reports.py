@@ -32,14 +32,14 @@ def report_training(output: Path, resolved: dict[str, Any], result: dict[str, An
     data, model, settings = resolved["data"], resolved["model"], resolved["train"]
     report = Report(f"Training run {output.name}", output)
     report.text(
-        f"FNO with modes {model['modes']}, width {model['width']}, {model['layers']} layers "
-        f"({result['parameters']:,} parameters), trained on {result['n_train']} samples of {data['file']} "
-        f"at {' x '.join(map(str, data['resolution']))} for {settings['epochs']} epochs in {result['seconds']:.0f} s."
+        f"{model['architecture']} ({result['parameters']:,} parameters), trained on {result['n_train']} samples of "
+        f"{data['file']} at {' x '.join(map(str, data['resolution']))} for {settings['epochs']} epochs in "
+        f"{result['seconds']:.0f} s."
     )
     report.text(f"Relative L2 error on {result['n_test']} test samples: {result['test_relative_l2']:.4f}.")
     report.figure(plot_history(result["history"]), "loss", "Training loss and test error, relative L2.")
     report.section("Settings")
-    report.table(["setting", "value"], list(settings.items()))
+    report.table(["setting", "value"], [*model.items(), *settings.items()])
     report.save()
 
 

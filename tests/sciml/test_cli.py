@@ -15,6 +15,7 @@ import pytest
 from sciml.cli import COMMANDS, main
 from sciml.datasets import generate, open_dataset
 from sciml.datasets.recipes import DarcyRecipe
+from sciml.operators import FNOConfig
 from sciml.training import TrainConfig, train
 
 
@@ -23,7 +24,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a user has after a few commands."""
     folder = tmp_path_factory.mktemp("cli")
     generate(DarcyRecipe(resolution=33), 30, folder / "darcy.h5")
-    train(TrainConfig(modes=8, width=4, epochs=1), folder / "darcy.h5", folder / "runs" / "darcy")
+    train(
+        TrainConfig(epochs=1),
+        folder / "darcy.h5",
+        folder / "runs" / "darcy",
+        model=FNOConfig(modes=(8,), width=4),
+    )
     content = (folder / "darcy.h5").read_bytes()
     (folder / "cut.h5").write_bytes(content[: len(content) // 2])
     (folder / "text.h5").write_text("not a dataset")
@@ -65,7 +71,7 @@ BAD = {
         "solve poisson --domain strr",
         "unknown domain 'strr': did you mean 'star'? known: annulus, ball, box",
     ),
-    "unknown architecture": ("train fnoo darcy.h5 -o x", "unknown architecture 'fnoo': did you mean 'fno'?"),
+    "unknown operator": ("train fnoo darcy.h5 -o x", "unknown operator 'fnoo': did you mean 'fno'?"),
     "unknown flag": ("solve poisson --oder 4", "--oder"),
     "not a number": ("solve poisson --n many", "many"),
     "wrong order": ("solve poisson --order 9", "9"),

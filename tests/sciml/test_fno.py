@@ -334,7 +334,6 @@ def test_bad_input() -> None:
         ("modes", ()),
         ("modes", (0, 3)),
         ("padding", 2.0),
-        ("periodic", (True,)),
         ("rank", 0.0),
         ("channel_mlp", -1.0),
         ("weights", "cp"),
@@ -343,3 +342,10 @@ def test_bad_input() -> None:
     ):
         with pytest.raises(ConfigError, match=name):
             FNOConfig(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"modes=\(4, 4, 4\): give one number for all axes, or one for each of 2"
+    ):
+        FNO(modes=(4, 4, 4))
+    with pytest.raises(ConfigError, match="in_channels=0"):
+        FNO(0)
+    assert FNO(modes=(6,), periodic=(True, False, True), width=2).fourier.modes == (6, 6, 6)

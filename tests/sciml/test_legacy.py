@@ -205,7 +205,7 @@ def run_script(state: dict[str, Tensor], modes: tuple[int, ...], x: Tensor) -> T
 def test_equal_to_the_scripts(modes: tuple, space: tuple, complex_numbers: bool) -> None:
     state = script_state(modes, 6, 2, complex_numbers)
     model = from_legacy(state, resolution=space)
-    assert model.config.in_channels == 2
+    assert model.in_channels == 2
     x = torch.randn(2, *space, 2, generator=torch.Generator().manual_seed(3))
     expected = run_script(state, modes, x)
     assert torch.allclose(model(x), expected, atol=1e-5 * float(expected.abs().max()))

@@ -5,6 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -18,12 +21,15 @@ from sciml.datasets.recipes import DarcyRecipe, PoissonStarRecipe
 from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError
 from sciml.files import read_json
 from sciml.metrics import relative_l2
-from sciml.training import TrainConfig, evaluate, load_model, save_model, train
+from sciml.operators import FNO, DeepONetConfig, FNOConfig, Operator, UNet, UNetConfig
+from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
 from sciml.training.evaluation import held_out_pairs
-from sciml.training.loop import one_cycle, predict, resolve_device
+from sciml.training.loop import _random_symmetry, one_cycle, predict, resolve_device
 
-SMALL = TrainConfig(modes=8, width=8, epochs=4, batch_size=8, lr=1e-2)
+SMALL = TrainConfig(epochs=4, batch_size=8, lr=1e-2)
+MODEL = FNOConfig(modes=(8,), width=8)
+train_small = partial(train, SMALL, model=MODEL)
 FLAGS = ["--modes", "8", "--width", "8", "--epochs", "4", "--batch-size", "8", "--lr", "1e-2"]
 
 
@@ -35,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs") / "small"
-    train(SMALL, data, output)
+    train_small(data, output)
     return output
 
 
@@ -48,7 +54,7 @@ def test_it_learns_and_stores_what_it_did(run: Path, data: Path) -> None:
     assert config["provenance"]["versions"]["torch"]
     with open_dataset(data) as opened:
         assert config["data"]["train_seeds"] == opened.seeds[:54].tolist()
-    model = load_model(run)
+    model = FNO.load(run)
     pairs = load_pairs(data).subset(slice(54, 60))
     error = relative_l2(predict(model, pairs.inputs), pairs.targets).mean()
     assert float(error) == pytest.approx(history[-1]["test_relative_l2"], rel=1e-5)
@@ -90,9 +96,9 @@ def test_every_epoch_is_a_place_to_resume(run: Path, data: Path, tmp_path: Path,
     monkeypatch.setattr(loop, "_save_checkpoint", save_and_stop)
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
-            train(SMALL, data, tmp_path / "stopped", resume=True)
+            train_small(data, tmp_path / "stopped", resume=True)
     monkeypatch.undo()
-    train(SMALL, data, tmp_path / "stopped", resume=True)
+    train_small(data, tmp_path / "stopped", resume=True)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stopped", run))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -101,18 +107,18 @@ def test_global_random_state_is_untouched(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(TrainConfig(modes=4, width=2, epochs=1, seed=9), data, tmp_path / "run")
+    train(TrainConfig(epochs=1, seed=9), data, tmp_path / "run", model=FNOConfig(modes=(4,), width=2))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_existing_runs_are_kept(run: Path, data: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(OutputExistsError, match=r"holds a finished run: pass --resume .* --overwrite"):
-        train(SMALL, data, run)
-    other = TrainConfig(modes=8, width=8, epochs=4, batch_size=8, lr=2e-2)
+        train_small(data, run)
+    other = TrainConfig(epochs=4, batch_size=8, lr=2e-2)
     with pytest.raises(OutputExistsError, match=r"lr was 0.01, now 0.02"):
         train(other, data, run, resume=True)
-    assert train(SMALL, data, run, resume=True)["test_relative_l2"] > 0
+    assert train_small(data, run, resume=True)["test_relative_l2"] > 0
     assert load_file(run / "model.safetensors").keys()
     assert (run / "model.safetensors").read_bytes() == before
 
@@ -120,10 +126,10 @@ def test_existing_runs_are_kept(run: Path, data: Path) -> None:
 def test_resume_on_other_data_is_refused(run: Path, tmp_path: Path) -> None:
     other = generate(DarcyRecipe(resolution=33), 60, tmp_path / "darcy.h5", seed=1)
     with pytest.raises(OutputExistsError, match="seed was 0, now 1"):
-        train(SMALL, other, run, resume=True)
+        train_small(other, run, resume=True)
     altered = generate(DarcyRecipe(resolution=33, high=10.0), 60, tmp_path / "altered" / "darcy.h5")
     with pytest.raises(OutputExistsError, match=r"high was 12.0, now 10.0"):
-        train(SMALL, altered, run, resume=True)
+        train_small(altered, run, resume=True)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -131,15 +137,15 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_pat
 
     monkeypatch.setattr(loop, "one_cycle", lambda step, total, peak: 1e-3 if step < 7 else 1e30)
     with pytest.raises(ConvergenceError, match=r"in epoch 1, batch \d"):
-        train(SMALL, data, tmp_path / "run")
+        train_small(data, tmp_path / "run")
     state = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
 def test_masked_targets(tmp_path: Path) -> None:
     stars = generate(PoissonStarRecipe(resolution=33), 12, tmp_path / "stars.h5")
-    result = train(TrainConfig(modes=8, width=6, epochs=2), stars, tmp_path / "run")
-    model = load_model(tmp_path / "run")
+    result = train(TrainConfig(epochs=2), stars, tmp_path / "run", model=FNOConfig(modes=(8,), width=6))
+    model = FNO.load(tmp_path / "run")
     pairs = load_pairs(stars)
     assert pairs.inputs.shape == (12, 33, 33, 2)
     assert pairs.mask is not None
@@ -185,22 +191,85 @@ def test_evaluation_refuses_what_does_not_fit(run: Path, data: Path, tmp_path: P
 
 
 def test_models_load_safely(run: Path, tmp_path: Path) -> None:
-    model = load_model(run)
-    save_model(model, tmp_path / "copy.safetensors")
-    again = load_model(tmp_path / "copy.safetensors")
+    model = FNO.load(run)
+    model.save(tmp_path / "copy.safetensors")
+    again = FNO.load(tmp_path / "copy.safetensors")
     a = torch.randn(1, 20, 20, 1)
     assert torch.equal(model(a), again(a))
     content = (run / "model.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-100])
     with pytest.raises(DatasetFormatError, match="damaged"):
-        load_model(tmp_path / "cut.safetensors")
+        FNO.load(tmp_path / "cut.safetensors")
     with pytest.raises(DatasetFormatError, match="is a checkpoint, not a model"):
-        load_model(run / "checkpoint.safetensors")
-    (tmp_path / "new.safetensors").write_bytes(
-        content.replace(b'\\"format_version\\": 1', b'\\"format_version\\": 9')
-    )
-    with pytest.raises(DatasetFormatError, match="format version 9"):
-        load_model(tmp_path / "new.safetensors")
+        FNO.load(run / "checkpoint.safetensors")
+    for version, remedy in ((9, "upgrade"), (1, "train again")):
+        other = content.replace(b'\\"format_version\\": 2', b'\\"format_version\\": %d' % version)
+        (tmp_path / "other.safetensors").write_bytes(other)
+        with pytest.raises(DatasetFormatError, match=f"format version {version}.*{remedy}"):
+            FNO.load(tmp_path / "other.safetensors")
+
+
+def test_a_bit_that_flipped_is_found(run: Path, tmp_path: Path) -> None:
+    content = bytearray((run / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    with pytest.raises(DatasetFormatError, match="checksum"):
+        FNO.load(tmp_path / "flipped.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "flags"),
+    [
+        ("unet", UNetConfig(width=4, depth=2), ["--width", "4", "--depth", "2"]),
+        (
+            "deeponet",
+            DeepONetConfig(sensors=8, width=16, basis=8),
+            ["--sensors", "8", "--width", "16", "--basis", "8"],
+        ),
+    ],
+)
+def test_baselines_are_trained_and_evaluated_like_the_fno(
+    data: Path, tmp_path: Path, sciml: Callable, name: str, model: object, flags: list[str]
+) -> None:
+    run = tmp_path / "run"
+    result = train(SMALL, data, run, model=model)
+    assert result["test_relative_l2"] < result["history"][0]["test_relative_l2"]
+    assert evaluate(run, data)[0]["resolution"] == [33, 33]
+    again = sciml("train", name, data, "-o", "again", *flags, *FLAGS[4:])
+    assert again.returncode == 0, again.stderr
+    ours, other = load_file(run / "model.safetensors"), load_file(tmp_path / "again/model.safetensors")
+    assert all(torch.equal(ours[key], other[key]) for key in ours)
+    assert type(Operator.load(run)).__name__.lower() == name
+    with pytest.raises(DatasetFormatError, match="not a FNO"):
+        FNO.load(run)
+
+
+def test_architectures_of_files(run: Path, tmp_path: Path) -> None:
+    model = Operator.load(run)
+    assert isinstance(model, FNO)
+    assert model.config == MODEL
+    with pytest.raises(DatasetFormatError, match="holds a FNO, not a UNet"):
+        UNet.load(run)
+    model.save(tmp_path / "other.safetensors", {"architecture": "Transformer"})
+    with pytest.raises(DatasetFormatError, match="Transformer"):
+        Operator.load(tmp_path / "other.safetensors")
+    model.save(tmp_path / "later.safetensors", {"config": {"modes": [8], "heads": 3}})
+    with pytest.raises(DatasetFormatError, match="no setting heads"):
+        FNO.load(tmp_path / "later.safetensors")
+    with pytest.raises(ConfigError, match="FNOConfig"):
+        train(SMALL, "any.h5", tmp_path / "x", model="fno")
+
+
+def test_random_symmetries_map_pairs_to_pairs(data: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    v = torch.arange(2 * 3 * 3 * 2.0).view(2, 3, 3, 2)
+    found = {tuple(_random_symmetry(rng, 2)(v)[0, ..., 0].flatten().tolist()) for _ in range(100)}
+    assert len(found) == 8
+    assert _random_symmetry(rng, 3)(torch.zeros(2, 3, 3, 3, 1)).shape == (2, 3, 3, 3, 1)
+    plain = train_small(data, tmp_path / "plain")
+    turned = train(replace(SMALL, symmetric=True), data, tmp_path / "turned", model=MODEL)
+    assert turned["test_relative_l2"] != plain["test_relative_l2"]
+    assert turned["test_relative_l2"] < 0.7 * turned["history"][0]["test_relative_l2"]
 
 
 def test_schedule() -> None:
@@ -219,7 +288,7 @@ def test_bad_settings(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="need 61 samples, the dataset has 60"):
         train(TrainConfig(n_train=55, n_test=6), data, tmp_path / "run")
     with pytest.raises(ConfigError, match="too coarse for modes=60"):
-        train(TrainConfig(modes=60), data, tmp_path / "run")
+        train(TrainConfig(), data, tmp_path / "run", model=FNOConfig(modes=(60,)))
     with pytest.raises(ConfigError, match="stride=5"):
         train(TrainConfig(stride=5), data, tmp_path / "run")
     with pytest.raises(ConfigError, match="device='gpu'"):
@@ -227,7 +296,7 @@ def test_bad_settings(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="device='meta'"):
         resolve_device("meta")
     with pytest.raises(ConfigError, match="exclude each other"):
-        train(SMALL, data, tmp_path / "run", resume=True, overwrite=True)
+        train_small(data, tmp_path / "run", resume=True, overwrite=True)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="0 GPUs are available"):
             resolve_device("cuda")
@@ -237,4 +306,4 @@ def test_bad_settings(data: Path, tmp_path: Path) -> None:
     with h5py.File(copy, "r+") as file:
         file["t0_fields/a"][7, 3, 3] = np.nan
     with pytest.raises(ConfigError, match=r"field 'a' .* not finite in trajectory 7"):
-        train(SMALL, copy, tmp_path / "run")
+        train_small(copy, tmp_path / "run")
