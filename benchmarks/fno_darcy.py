@@ -11,7 +11,7 @@ from sciml.datasets import generate
 from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, evaluate, train
 
-EPOCHS = 60
+EPOCHS = 75
 
 
 def main() -> None:

@@ -307,8 +307,14 @@ class FieldsDataset(Dataset):
         """Whether a field has a time axis."""
         return bool(self[name].attrs["time_varying"])
 
-    def read(self, name: str, stride: int = 1, rows: np.ndarray | slice | None = None) -> np.ndarray:
-        """Read a steady view of a field: its constant value, or its last frame.
+    def read(
+        self,
+        name: str,
+        stride: int = 1,
+        rows: np.ndarray | slice | None = None,
+        frames: int | slice = -1,
+    ) -> np.ndarray:
+        """Read a field on every ``stride``-th node: its constant value, or one or some of its frames.
 
         Parameters
         ----------
@@ -318,10 +324,13 @@ class FieldsDataset(Dataset):
             axes and the nodes of periodic ones, so that the grid keeps its convention.
         rows : increasing ndarray of int or slice, optional
             Trajectories; all by default.
+        frames : int or slice
+            Of a field that varies in time; the last by default.
 
         Returns
         -------
-        ndarray, float32, shape (trajectories, space, components)
+        ndarray, float32, shape (trajectories, [frames,] space, [components])
+            With an axis of frames if ``frames`` is a slice and the field varies in time.
 
         Raises
         ------
@@ -336,14 +345,16 @@ class FieldsDataset(Dataset):
                 )
         dataset = self[name]
         selected: np.ndarray | slice = slice(None) if rows is None else rows
-        last = (-1,) if self.is_time_varying(name) else ()
+        chosen = (frames,) if self.is_time_varying(name) else ()
         if dataset.attrs["sample_varying"]:
-            values = dataset[(selected, *last)]
+            values = dataset[(selected, *chosen)]
         else:
             # One field for all trajectories.
             count = len(np.arange(self.n_trajectories)[selected])
-            values = np.broadcast_to(dataset[last or ()], (count, *dataset.shape[len(last) :]))
-        return values[(slice(None), *(slice(None, None, stride),) * len(self.axes))]
+            one = dataset[chosen or ()]
+            values = np.broadcast_to(one, (count, *one.shape))
+        leading = 2 if chosen and isinstance(frames, slice) else 1
+        return values[(*(slice(None),) * leading, *(slice(None, None, stride),) * len(self.axes))]
 
 
 def _text(name: str | bytes) -> str:

@@ -72,7 +72,9 @@ class Operator(nn.Module):
     def set_normalisers(self, inputs: Tensor, outputs: Tensor) -> None:
         """Set mean and deviation per channel from training data of shape (..., channels)."""
         for part, values in (("input", inputs), ("output", outputs)):
-            flat = values.reshape(-1, values.shape[-1]).double()
+            # What is only repeated along an axis is counted once.
+            once = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.stride()[:-1])]
+            flat = once.reshape(-1, values.shape[-1]).double()
             getattr(self, f"{part}_mean").copy_(flat.mean(0))
             deviation = flat.std(0)
             getattr(self, f"{part}_std").copy_(torch.where(deviation > 0, deviation, 1.0))

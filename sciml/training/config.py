@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sciml.errors import ConfigError
 
+from .data import TaskName
+
 __all__ = ["TrainConfig"]
 
 
@@ -20,6 +22,13 @@ class TrainConfig:
 
     stride: int = 1
     """Train on every stride-th node: 2 turns 85 x 85 into 43 x 43."""
+    task: TaskName = "auto"
+    """steady: constant inputs to the solution; final: the first n_in frames to the n_out-th after them;
+    spacetime: to the next n_out frames at once; auto: steady or final, as the dataset is."""
+    n_in: int = 1
+    """Frames that are given."""
+    n_out: int = 0
+    """Frames ahead; 0 goes to the last one."""
     n_train: int = 0
     """Training samples, from the start of the file; 0 takes all but the test samples."""
     n_test: int = 0
@@ -41,10 +50,10 @@ class TrainConfig:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for name in ("stride", "epochs", "batch_size"):
+        for name in ("stride", "n_in", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
-        for name in ("n_train", "n_test", "weight_decay", "seed"):
+        for name in ("n_out", "n_train", "n_test", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must be finite and not negative")
         if self.seed >= 2**63:

@@ -28,24 +28,31 @@ MARKER = "evaluation.json"
 def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
     """Read the pairs of a dataset on which a run did not train.
 
-    Trajectories of the run's own recipe whose seeds it trained on are left out, at any resolution.
+    Trajectories of the run's own recipe whose seeds it trained on are left out, at any resolution; of a file
+    without seeds that was imported from the same source, or has the same name, those at the same places.
 
     Raises
     ------
     ConfigError
         If nothing is left, or the dataset's fields are not those of the run.
     """
-    pairs = load_pairs(data, stride)
-    trained = load_tensors(Path(run) / MODEL_FILE, "model")[1]["data"]
+    header = load_tensors(Path(run) / MODEL_FILE, "model")[1]
+    trained, settings = header["data"], header["train"]
+    pairs = load_pairs(data, stride, settings["task"], settings["n_in"], settings["n_out"])
     for role, names in zip(("inputs", "targets"), pairs.names, strict=True):
         if list(names) != trained[role]:
             raise ConfigError(
                 f"dataset {str(data)!r} has {role} {', '.join(names)}, the run {', '.join(trained[role])}: "
                 "evaluate on the same fields"
             )
-    if pairs.seeds is None or trained["config"].get("recipe") != pairs.config.get("recipe"):
+    if pairs.seeds is not None and (pairs.seeds >= 0).all():
+        if trained["config"].get("recipe") != pairs.config.get("recipe"):
+            return pairs
+        rows = np.flatnonzero(~np.isin(pairs.seeds, trained["train_seeds"] or []))
+    elif pairs.config == trained["config"] and (pairs.config or Path(data).name == trained["file"]):
+        rows = np.setdiff1d(np.arange(len(pairs)), np.arange(*trained["train_rows"]))
+    else:
         return pairs
-    rows = np.flatnonzero(~np.isin(pairs.seeds, trained["train_seeds"] or []))
     if len(rows) == 0:
         raise ConfigError(f"dataset {str(data)!r}: the run trained on all of it; give one with other seeds")
     return pairs.subset(rows)

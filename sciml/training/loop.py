@@ -106,7 +106,7 @@ def train(
     ----------
     config : TrainConfig
     data : path
-        Dataset of kind ``fields`` that declares a steady learning task.
+        Dataset of kind ``fields`` that declares input and target fields.
     output : path
         Run folder: ``config.json``, ``checkpoint.safetensors`` after every epoch, at the end
         ``model.safetensors``, ``history.json``, ``loss.png`` and ``report.html``.
@@ -144,7 +144,7 @@ def train(
     device = resolve_device(config.device)
     model = FNOConfig() if model is None else model
     operator_type = operator_of(model)
-    pairs = load_pairs(data, config.stride)
+    pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out)
     train_rows, test_rows = config.split(len(pairs))
     fit, held_out = pairs.subset(train_rows), pairs.subset(test_rows)
     if config.symmetric and (len(set(fit.resolution)) > 1 or len(set(fit.periodic)) > 1):
@@ -174,6 +174,7 @@ def train(
             "inputs": list(pairs.names[0]),
             "targets": list(pairs.names[1]),
             "resolution": list(fit.resolution),
+            "train_rows": [train_rows.start, train_rows.stop],
             "train_seeds": jsonable(fit.seeds),
             "test_seeds": jsonable(held_out.seeds),
         },
