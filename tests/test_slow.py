@@ -12,7 +12,7 @@ from sciml.datasets import generate
 from sciml.datasets.recipes import DarcyRecipe
 from sciml.training import TrainConfig, evaluate, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_demo_goes_on_after_a_kill(tmp_path: Path) -> None:
