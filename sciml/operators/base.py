@@ -1,6 +1,6 @@
 """What all operators share: scalar normalisers, checks of their input, one file format."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +34,7 @@ class Operator(nn.Module):
     config : dataclass, optional
         The architecture, of type ``config_type``.
     **overrides
-        Fields of the configuration, instead of it.
+        Fields of it to replace.
 
     Raises
     ------
@@ -64,7 +64,9 @@ class Operator(nn.Module):
         if not 1 <= len(periodic) <= 3:
             raise ConfigError(f"{name} periodic={periodic}: give one value for each of 1 to 3 axes")
         self.in_channels, self.out_channels, self.periodic = in_channels, out_channels, tuple(periodic)
-        self.config = self.config_type(**overrides) if config is None else config
+        if config is not None and not isinstance(config, self.config_type):
+            raise ConfigError(f"{name} config={config!r}: give a {self.config_type.__name__}")
+        self.config: Any = replace(config or self.config_type(), **overrides)  # type: ignore[type-var]
         for part, channels in (("input", in_channels), ("output", out_channels)):
             self.register_buffer(f"{part}_mean", torch.zeros(channels))
             self.register_buffer(f"{part}_std", torch.ones(channels))

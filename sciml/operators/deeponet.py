@@ -68,7 +68,7 @@ class DeepONet(Operator):
         Which axes are periodic.
     config : DeepONetConfig, optional
     **overrides
-        Fields of `DeepONetConfig`.
+        Fields of `DeepONetConfig` to replace.
 
     Raises
     ------

@@ -10,6 +10,7 @@ L v = sigma(M(sigma(K v + W v)) + W' v). Without normalisation layers (batch nor
 errors up to six times worse) and with GELU.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +87,9 @@ class FNOConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"FNO {name}={getattr(self, name)}: it must not be negative")
         if not 1 <= len(self.modes) <= 3 or min(self.modes) < 1:
-            raise ConfigError(f"FNO modes={self.modes}: give one positive number for each of 1 to 3 axes")
+            raise ConfigError(
+                f"FNO modes={self.modes}: give one positive number for all axes, or one for each of 1 to 3"
+            )
         if not 0 <= self.padding <= 1:
             raise ConfigError(f"FNO padding={self.padding}: choose a fraction from 0 to 1")
         if not 0 < self.rank <= 1:
@@ -97,9 +100,9 @@ class FNOConfig:
 
 
 class FunctionNorm(nn.Module):
-    """Normalise a function by its mean and deviation over the domain, and over channels for ``group``.
+    """Normalise a function by its mean and deviation over the nodes, and over channels for ``group``.
 
-    Deviations are those of the values on the grid; ``group`` has learned factors and shifts, as
+    Those of the extension of bounded axes are counted too; ``group`` has learned factors and shifts, as
     `torch.nn.GroupNorm` with one group.
     """
 
@@ -154,7 +157,7 @@ class FourierLayer(nn.Module):
             width, fourier.modes, fourier.periodic, fourier.padding, config.weights, config.rank
         )
         self.skip = SkipConnection(config.skip, width)
-        hidden = round(config.channel_mlp * width)
+        hidden = max(1, round(config.channel_mlp * width)) if config.channel_mlp else 0
         self.mlp = _mlp(width, hidden, width) if hidden else None
         self.mlp_skip = SkipConnection(config.channel_mlp_skip, width) if hidden else None
         count = 0 if config.norm == "none" else 2 if hidden else 1
@@ -172,7 +175,7 @@ class FourierLayer(nn.Module):
             hidden = activation(first(result))
             # Sums in the memory of their first term: memory is what pointwise steps wait for.
             result = self.mlp_skip(v, second.bias)
-            result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T)
+            result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
             result = self.norms[1](result) if self.norms else result
             result = gelu(result) if self.activate else result
         return result
@@ -193,7 +196,7 @@ class FNO(Operator):
         Which axes are periodic.
     config : FNOConfig, optional
     **overrides
-        Fields of `FNOConfig`.
+        Fields of `FNOConfig` to replace.
 
     Raises
     ------
@@ -244,7 +247,7 @@ class FNO(Operator):
         if torch.is_grad_enabled() or a.device.type != "cpu":
             return self._map(a)
         # Few samples at a time stay in the processor's caches.
-        count = max(1, CACHED // (a[:1, ..., :1].numel() * self.config.width))
+        count = max(1, CACHED // (math.prod(a.shape[1:-1]) * self.config.width))
         return torch.cat([self._map(part) for part in a.split(count)])
 
     def _map(self, a: Tensor) -> Tensor:

@@ -78,12 +78,12 @@ def _trapezoid(count: int, length: float) -> tuple[Tensor, Tensor]:
 @functools.lru_cache(maxsize=128)
 def _tables(
     size: int, half: int, periodic: bool, padding: float, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines and sines of wavenumbers 0..half, once for each direction.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cosines and sines of wavenumbers 0..half at the n nodes of domain and extension.
 
-    Shapes, with the n nodes of domain and extension: (2 (half + 1), n) with quadrature weights;
-    (n, 2 (half + 1)) as they are; and so that real and imaginary parts of the kept half of a real function's
-    spectrum give that function.
+    With quadrature weights, so that a real function gives real and imaginary parts, shape (2 (half + 1), n),
+    and as they are; then without weights, shape (n, 2 (half + 1)), so that the kept half of a real function's
+    spectrum gives that function, and as they are.
     """
     if periodic:
         x, weight = coordinates(size, True), torch.full((size,), 1.0 / size, dtype=torch.float64)
@@ -98,11 +98,15 @@ def _tables(
     both = torch.stack([phase.cos(), phase.sin()])
     # A wavenumber k > 0 stands for -k as well, but that of Nyquist is its own negative.
     multiplicity = torch.where((k == 0) | (periodic & (2 * k == size)), 1.0, 2.0)
-    real = torch.stack([both[0], -both[1]]) * multiplicity[:, None]
-    analysis = (weight * both).flatten(0, 1)
-    synthesis, real_synthesis = both.flatten(0, 1).T, real.flatten(0, 1).T
-    tables = (table.to(device=device, dtype=dtype) for table in (analysis, synthesis, real_synthesis))
-    return tuple(table.contiguous() for table in tables)  # type: ignore[return-value]
+    conjugate = torch.stack([both[0], -both[1]])
+    tables = (
+        (weight * conjugate).flatten(0, 1),
+        (weight * both).flatten(0, 1),
+        (multiplicity[:, None] * conjugate).flatten(0, 1).T,
+        both.flatten(0, 1).T,
+    )
+    moved = (table.to(device=device, dtype=dtype) for table in tables)
+    return tuple(table.contiguous() for table in moved)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class TruncatedFourier:
                     f"{max(needed, 2)} nodes, or a model with fewer modes"
                 )
 
-    def _of(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _of(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return _tables(
             size, self.modes[axis] // 2, self.periodic[axis], self.padding, like.device, like.dtype
         )
@@ -185,10 +189,9 @@ class TruncatedFourier:
         last = len(space) - 1
         table = self._of(last, space[last], v)[0]
         c = torch.matmul(table, v).unflatten(-2, (2, -1))
-        c = c * c.new_tensor([1.0, -1.0])[:, None, None]
         for axis in range(last - 1, -1, -1):
             # The axis in hand, then (2, modes of the later ones, channels).
-            table = self._of(axis, space[axis], v)[0]
+            table = self._of(axis, space[axis], v)[1]
             tail = c.shape[axis + 2 :]
             cosine, sine = (
                 torch.matmul(table, c.flatten(axis + 2)).unflatten(axis + 1, (2, -1)).unbind(axis + 1)
@@ -238,7 +241,7 @@ class TruncatedFourier:
             first = torch.cat([zero, sum_re, nothing, -difference_im], where)
             second = torch.cat([im.narrow(where, 0, 1), sum_im, nothing, difference_re], where)
             stacked = torch.stack([first, second], dim=where + 1)
-            table = self._of(axis, space[axis], c)[1]
+            table = self._of(axis, space[axis], c)[3]
             c = torch.matmul(table, stacked.flatten(where + 1)).unflatten(-1, stacked.shape[where + 1 :])
         table = self._of(last, space[last], c)[2]
         flat = c.flatten(-3, -2)

@@ -20,6 +20,7 @@ from sciml.errors import ConfigError
 
 from .fno import FNO, FNOConfig, Skip
 from .fourier import wavenumbers
+from .spectral import multiply_modes
 
 __all__ = ["from_legacy"]
 
@@ -154,11 +155,8 @@ def _neuraloperator_weight(tensors: dict[str, Tensor], prefix: str) -> Tensor:
         return tensors[prefix + "tensor"]
     if prefix + "core" not in tensors:
         raise ConfigError("neuraloperator FNO with CP or TT weights: convert dense or Tucker weights")
-    weight = tensors[prefix + "core"]
-    for axis in range(weight.ndim):
-        factor = tensors[f"{prefix}factors.factor_{axis}"]
-        weight = torch.tensordot(factor, weight, dims=([1], [axis])).movedim(0, axis)
-    return weight
+    core = tensors[prefix + "core"]
+    return multiply_modes(core, (tensors[f"{prefix}factors.factor_{axis}"] for axis in range(core.ndim)))
 
 
 def _mlp(tensors: dict[str, Tensor], there: str, here: str) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ handle them.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from sciml.errors import ConfigError
 
 from .fourier import TruncatedFourier
 
-__all__ = ["SpectralConv", "SpectralWeights"]
+__all__ = ["SpectralConv", "SpectralWeights", "multiply_modes", "tucker_ranks"]
 
 SpectralWeights = Literal["dense", "tucker", "separable"]
 
@@ -83,6 +84,7 @@ class SpectralConv(nn.Module):
         if weights == "dense":
             self.weight = nn.Parameter(deviation * torch.randn(math.prod(fourier.shape), width, 2, width))
         elif weights == "separable":
+            self.lines = [TruncatedFourier((n,), (p,), padding) for n, p in zip(modes, periodic, strict=True)]
             self.axis_weights = nn.ParameterList(
                 deviation / math.sqrt(len(modes)) * torch.randn(n // 2 + 1, width, 2, width) for n in modes
             )
@@ -110,20 +112,13 @@ class SpectralConv(nn.Module):
 
     def _tucker(self, c: Tensor) -> Tensor:
         *modes, into, out = self.factors
-        core = self.core
-        for axis, factor in enumerate(modes):
-            core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
-        return torch.matmul(_mix(torch.matmul(c, into), core.flatten(0, len(modes) - 1)), out.T)
+        weight = multiply_modes(self.core, modes).flatten(0, len(modes) - 1)
+        return torch.matmul(_mix(torch.matmul(c, into), weight), out.T)
 
     def _separable(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None) -> Tensor:
         self.fourier.check_resolution(space)
         result = self.bias if add_to is None else add_to.add_(self.bias)
-        for axis, weight in enumerate(self.axis_weights):
-            line = TruncatedFourier(
-                self.fourier.modes[axis : axis + 1],
-                self.fourier.periodic[axis : axis + 1],
-                self.fourier.padding,
-            )
+        for axis, (line, weight) in enumerate(zip(self.lines, self.axis_weights, strict=True)):
             # The axis in hand last, the others in the batch.
             turned = v.movedim(axis + 1, -2)
             nodes = (space[axis],)
@@ -138,18 +133,23 @@ class SpectralConv(nn.Module):
             return self.weight
         if self.kind == "separable":
             raise ConfigError("weights='separable' has no matrix per wavenumber: use 'dense' or 'tucker'")
-        *modes, into, out = self.factors
-        core = self.core
-        for axis, factor in enumerate((*modes, into)):
-            core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
-        return torch.matmul(core, out.T).flatten(0, len(modes) - 1)
+        *others, out = self.factors
+        weight = torch.matmul(multiply_modes(self.core, others), out.T)
+        return weight.flatten(0, len(others) - 2)
+
+
+def multiply_modes(core: Tensor, factors: Iterable[Tensor]) -> Tensor:
+    """Return the core of a Tucker decomposition times its factors, (n_j, r_j) each, along its first axes."""
+    for axis, factor in enumerate(factors):
+        core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
+    return core
 
 
 def _mix(c: Tensor, weight: Tensor) -> Tensor:
     """Multiply each coefficient by its own complex matrix: (B, 2, K, I), (K, I, 2, O) to (B, 2, K, O)."""
-    batch, _, modes, _ = c.shape
-    rows = c.permute(2, 1, 0, 3).reshape(modes, 2 * batch, -1)
-    product = torch.bmm(rows, weight.flatten(2)).view(modes, 2, batch, 2, -1)
+    batch, _, modes, channels = c.shape
+    rows = c.permute(2, 1, 0, 3).reshape(modes, 2 * batch, channels)
+    product = torch.bmm(rows, weight.flatten(2)).view(modes, 2, batch, 2, weight.shape[-1])
     (re_re, re_im), (im_re, im_im) = (part.unbind(2) for part in product.unbind(1))
     return torch.stack([re_re - im_im, re_im + im_re]).permute(2, 0, 1, 3)
 

@@ -80,7 +80,7 @@ class UNet(Operator):
         Which axes are periodic.
     config : UNetConfig, optional
     **overrides
-        Fields of `UNetConfig`.
+        Fields of `UNetConfig` to replace.
 
     Raises
     ------

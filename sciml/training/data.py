@@ -1,6 +1,6 @@
 """Supervised pairs from datasets of kind ``fields``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class Pairs:
         Of the trajectories.
     config : dict
         Recipe and parameters of what made them.
+    turnable : bool
+        Whether axes can be reflected and exchanged: scalar fields on a grid of equal axes of space.
     """
 
     inputs: Tensor
@@ -45,6 +47,7 @@ class Pairs:
     names: tuple[tuple[str, ...], tuple[str, ...]]
     seeds: np.ndarray | None
     config: dict[str, Any]
+    turnable: bool
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -56,17 +59,12 @@ class Pairs:
 
     def subset(self, rows: np.ndarray | slice) -> "Pairs":
         """Return some of the pairs."""
-        seeds = None if self.seeds is None else self.seeds[rows]
-        mask = None if self.mask is None else self.mask[rows]
-        return Pairs(
-            self.inputs[rows],
-            self.targets[rows],
-            mask,
-            self.spacing,
-            self.periodic,
-            self.names,
-            seeds,
-            self.config,
+        return replace(
+            self,
+            inputs=self.inputs[rows],
+            targets=self.targets[rows],
+            mask=None if self.mask is None else self.mask[rows],
+            seeds=None if self.seeds is None else self.seeds[rows],
         )
 
 
@@ -103,13 +101,16 @@ def load_pairs(
             )
         if task == "auto":
             task = "steady" if data.steady else "final"
+        if task == "steady" and (n_in, n_out) != (1, 0):
+            raise ConfigError(
+                f"n_in={n_in}, n_out={n_out}: {str(path)!r} is to be learned without frames; leave them out"
+            )
         if (task == "steady") != data.steady:
             state = "steady" if data.steady else "time-dependent"
             raise ConfigError(
                 f"task={task!r}: {str(path)!r} holds a {state} problem; leave it out, or choose another"
             )
         first, last = _frames(data, task, n_in, n_out)
-
         dim = len(data.axes)
 
         def read(name: str, frames: int | slice) -> Tensor:
@@ -140,9 +141,13 @@ def load_pairs(
             spacing, periodic = (*spacing, float(steps.mean())), (*periodic, False)
             inputs = _along_time(inputs, targets.shape[-2])
             mask = None if mask is None else _along_time(mask, targets.shape[-2])
-        return Pairs(
-            inputs, targets, mask, spacing, periodic, (data.inputs, data.targets), data.seeds, data.config
+        turnable = (
+            task != "spacetime"
+            and all(data[name].parent.name == "/t0_fields" for name in (*data.inputs, *data.targets))
+            and len({*zip(data.resolution, periodic, strict=True)}) == 1
         )
+        names = data.inputs, data.targets
+        return Pairs(inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable)
 
 
 def _frames(data: FieldsDataset, task: str, n_in: int, n_out: int) -> tuple[int | slice, int | slice]:

@@ -147,10 +147,10 @@ def train(
     pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out)
     train_rows, test_rows = config.split(len(pairs))
     fit, held_out = pairs.subset(train_rows), pairs.subset(test_rows)
-    if config.symmetric and (len(set(fit.resolution)) > 1 or len(set(fit.periodic)) > 1):
+    if config.symmetric and not pairs.turnable:
         raise ConfigError(
-            f"symmetric=True: the axes of {str(data)!r} ({fit.resolution} nodes, periodic {fit.periodic}) cannot be "
-            "exchanged; leave it out"
+            f"symmetric=True: {str(data)!r} does not hold scalar fields on a grid whose axes can be exchanged; "
+            "leave it out"
         )
     for part, rows in (("training", fit), ("test", held_out)):
         empty = torch.nonzero(_norms(rows) == 0)
