@@ -20,7 +20,9 @@ COMMANDS = {
     "convert": "convert a dataset to or from the layouts of PDEBench and The Well",
     "plot": "draw a dataset: frames, space-time image, spectrum, animation",
     "train": "train an operator on a dataset",
-    "evaluate": "evaluate a trained operator at several resolutions",
+    "evaluate": "evaluate a trained operator: metrics, resolutions, spectra, roll-outs, cost",
+    "compare": "compare training runs over models, settings and seeds",
+    "predict": "apply a trained operator to a dataset, HDF5 to HDF5",
     "demo": "all of it, small, with a report to look at",
 }
 

@@ -1,6 +1,7 @@
 """``sciml train``: operators from datasets."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,6 +29,10 @@ class TrainFiles:
     """Go on with an interrupted run."""
     overwrite: bool = False
     """Discard a run that is there."""
+    tensorboard: bool = False
+    """Write loss, errors and learning rate to RUN/tensorboard."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints: what an interruption can cost."""
     quiet: bool = False
     """No progress bar."""
 
@@ -69,7 +74,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         resume=files.resume,
         overwrite=files.overwrite,
         progress=not files.quiet,
+        tensorboard=files.tensorboard,
+        checkpoint_seconds=files.checkpoint_seconds,
     )
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(
         f"test relative L2 error {result['test_relative_l2']:.4f} on {result['n_test']} samples; "
         f"wrote {files.output}, evaluate it with: sciml evaluate {files.output} {files.data}"

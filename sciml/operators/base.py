@@ -1,5 +1,6 @@
 """What all operators share: scalar normalisers, checks of their input, one file format."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -43,6 +44,8 @@ class Operator(nn.Module):
     """
 
     config_type: ClassVar[type]
+    adds_to: int | None = None
+    """The first of the input channels to which the output is added: of a model that learns increments."""
     input_mean: Tensor
     input_std: Tensor
     output_mean: Tensor
@@ -71,15 +74,16 @@ class Operator(nn.Module):
             self.register_buffer(f"{part}_mean", torch.zeros(channels))
             self.register_buffer(f"{part}_std", torch.ones(channels))
 
-    def set_normalisers(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Set mean and deviation per channel from training data of shape (..., channels)."""
-        for part, values in (("input", inputs), ("output", outputs)):
-            # What is only repeated along an axis is counted once.
-            once = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.stride()[:-1])]
-            flat = once.reshape(-1, values.shape[-1]).double()
-            getattr(self, f"{part}_mean").copy_(flat.mean(0))
-            deviation = flat.std(0)
-            getattr(self, f"{part}_std").copy_(torch.where(deviation > 0, deviation, 1.0))
+    def set_normalisers(self, inputs: Tensor | Sequence[Tensor], outputs: Tensor) -> None:
+        """Set mean and deviation per channel from training data of shape (..., channels).
+
+        Inputs may be several tensors, with the channels of one after those of the other.
+        """
+        parts = [inputs] if isinstance(inputs, Tensor) else inputs
+        for name, values in (("input", parts), ("output", [outputs])):
+            means, deviations = zip(*map(_moments, values), strict=True)
+            getattr(self, f"{name}_mean").copy_(torch.cat(means))
+            getattr(self, f"{name}_std").copy_(torch.cat(deviations))
 
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if a grid is too coarse for the model."""
@@ -103,9 +107,8 @@ class Operator(nn.Module):
                 f"{self.in_channels} channels)"
             )
         self.check_resolution(tuple(a.shape[1:-1]))
-        return (
-            self.map_normalised((a - self.input_mean) / self.input_std) * self.output_std + self.output_mean
-        )
+        u = self.map_normalised((a - self.input_mean) / self.input_std) * self.output_std + self.output_mean
+        return u if self.adds_to is None else u + a.narrow(-1, self.adds_to, self.out_channels)
 
     @property
     def parameter_count(self) -> int:
@@ -126,6 +129,7 @@ class Operator(nn.Module):
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
             "periodic": list(self.periodic),
+            "adds_to": self.adds_to,
             "config": jsonable(self.config),
             **(description or {}),
         }
@@ -168,11 +172,21 @@ class Operator(nn.Module):
             sizes = header["in_channels"], header["out_channels"], tuple(header["periodic"])
             model = known[name](*sizes, config_type(**values))
             model.load_state_dict(tensors)
-        except (TypeError, RuntimeError, ConfigError) as error:
+            model.adds_to = header["adds_to"]
+        except (TypeError, KeyError, RuntimeError, ConfigError) as error:
             raise DatasetFormatError(
                 f"{str(path)!r}: weights and architecture do not agree ({error}): restore the file"
             ) from error
         return model.eval()  # type: ignore[return-value]
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel, the latter 1 where there is none."""
+    # What is only repeated along an axis is counted once.
+    once = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.stride()[:-1])]
+    flat = once.reshape(-1, values.shape[-1]).double()
+    deviation = flat.std(0)
+    return flat.mean(0), torch.where(deviation > 0, deviation, 1.0)
 
 
 operator_registry: Registry[type[Operator]] = Registry("operator")

@@ -175,7 +175,10 @@ class FourierLayer(nn.Module):
             hidden = activation(first(result))
             # Sums in the memory of their first term: memory is what pointwise steps wait for.
             result = self.mlp_skip(v, second.bias)
-            result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
+            if torch.is_autocast_enabled(v.device.type):
+                result = result + linear(hidden, second.weight)
+            else:
+                result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
             result = self.norms[1](result) if self.norms else result
             result = gelu(result) if self.activate else result
         return result

@@ -100,6 +100,10 @@ class SpectralConv(nn.Module):
 
     def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return K v, of a domain with ``space`` nodes per axis; with ``add_to``, added to that in its memory."""
+        if torch.is_autocast_enabled(v.device.type):
+            # Coefficients span more orders of magnitude than half precision resolves.
+            with torch.autocast(v.device.type, enabled=False):
+                return self.forward(v.float(), space, None if add_to is None else add_to.float())
         if self.kind == "separable":
             return self._separable(v, space, add_to)
         c = self.fourier.analyse(v, space)

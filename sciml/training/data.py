@@ -1,5 +1,6 @@
 """Supervised pairs from datasets of kind ``fields``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +12,9 @@ from torch import Tensor
 from sciml.datasets import FieldsDataset
 from sciml.errors import ConfigError
 
-__all__ = ["Pairs", "TaskName", "load_pairs"]
+__all__ = ["Pairs", "TaskName", "advance", "load_pairs", "read_inputs"]
 
-TaskName = Literal["auto", "steady", "final", "spacetime"]
+TaskName = Literal["auto", "steady", "final", "spacetime", "step"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Pairs:
     Attributes
     ----------
     inputs, targets : Tensor, float32, shape (n, *space, channels)
+        Targets of an autoregressive task have all frames, (n, *space, frames, channels); its inputs have
+        ``history`` frames in a row, each with the targets' channels, then what is constant in time.
     mask : Tensor or None, shape (n, *space, 1)
         1 where targets are defined.
     spacing : tuple of float
@@ -37,6 +40,8 @@ class Pairs:
         Recipe and parameters of what made them.
     turnable : bool
         Whether axes can be reflected and exchanged: scalar fields on a grid of equal axes of space.
+    history : int
+        Given frames of an autoregressive task; 0 for others.
     """
 
     inputs: Tensor
@@ -48,6 +53,7 @@ class Pairs:
     seeds: np.ndarray | None
     config: dict[str, Any]
     turnable: bool
+    history: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -56,6 +62,40 @@ class Pairs:
     def resolution(self) -> tuple[int, ...]:
         """Nodes per axis."""
         return tuple(self.inputs.shape[1:-1])
+
+    @property
+    def target_mask(self) -> Tensor | None:
+        """The mask with the axes of the targets."""
+        if self.mask is None or not self.history:
+            return self.mask
+        return _along_time(self.mask, self.targets.shape[-2])
+
+    @property
+    def windows(self) -> int:
+        """Places where an autoregressive task can begin, with one frame to predict; 1 for others."""
+        return self.targets.shape[-2] if self.history else 1
+
+    def window(self, row: int, start: int, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs of an autoregressive task from frame ``start`` on, and the next frames.
+
+        Parameters
+        ----------
+        row, start : int
+            Sample and first given frame.
+        steps : int
+            Frames to predict.
+
+        Returns
+        -------
+        inputs : Tensor, shape (*space, channels)
+        targets : Tensor, shape (*space, steps, channels of one frame)
+        """
+        given, later, channels = self.inputs[row], self.targets[row], self.targets.shape[-1]
+        split = self.history * channels
+        first = given[..., start * channels : split].unflatten(-1, (-1, channels))
+        frames = torch.cat([first, later[..., max(0, start - self.history) : start + steps, :]], -2)
+        history, targets = frames.split([self.history, steps], dim=-2)
+        return torch.cat([history.flatten(-2), given[..., split:]], -1), targets
 
     def subset(self, rows: np.ndarray | slice) -> "Pairs":
         """Return some of the pairs."""
@@ -78,11 +118,11 @@ def load_pairs(
     path : path
     stride : int
         Use every ``stride``-th node along each axis of space.
-    task : {"auto", "steady", "final", "spacetime"}
+    task : {"auto", "steady", "final", "spacetime", "step"}
         ``steady``: from constant inputs to the solution. ``final``: from the first ``n_in`` frames to the
         ``n_out``-th after them. ``spacetime``: from the first ``n_in`` frames to the next ``n_out`` at once,
-        time being the last axis of the grid, along which the inputs are constant. ``auto`` is ``steady`` for
-        steady problems, else ``final``.
+        time being the last axis of the grid, along which the inputs are constant. ``step``: from ``n_in``
+        frames to the next one, again and again. ``auto`` is ``steady`` for steady problems, else ``final``.
     n_in, n_out : int
         ``n_out=0`` goes to the last frame.
 
@@ -111,25 +151,10 @@ def load_pairs(
                 f"task={task!r}: {str(path)!r} holds a {state} problem; leave it out, or choose another"
             )
         first, last = _frames(data, task, n_in, n_out)
-        dim = len(data.axes)
-
-        def read(name: str, frames: int | slice) -> Tensor:
-            """Values of shape (n, *space, [frames,] components)."""
-            values = data.read(name, stride, frames=frames)
-            if not np.isfinite(values).all():
-                row = int(np.argwhere(~np.isfinite(values))[0, 0])
-                raise ConfigError(
-                    f"field {name!r} of {str(path)!r} is not finite in trajectory {row}: generate the file again"
-                )
-            tensor = torch.from_numpy(np.ascontiguousarray(values)).float()
-            if isinstance(frames, slice) and data.is_time_varying(name):
-                return tensor.reshape(*tensor.shape[: 2 + dim], -1).movedim(1, -2)
-            return tensor.reshape(*tensor.shape[: 1 + dim], -1)
-
         # Reading has checked that the stride leaves two nodes on every axis.
-        inputs = torch.cat([read(name, first).flatten(1 + dim) for name in data.inputs], -1)
-        targets = torch.cat([read(name, last) for name in data.targets], -1)
-        mask = read(data.mask, -1) if data.mask else None
+        inputs = read_inputs(data, data.inputs, stride, first, data.targets if task == "step" else ())
+        targets = torch.cat([_read(data, name, stride, last) for name in data.targets], -1)
+        mask = _read(data, data.mask, stride, -1) if data.mask else None
         spacing = tuple(float(x[stride] - x[0]) for x in data.axes.values())
         periodic = data.periodic
         if task == "spacetime":
@@ -144,10 +169,76 @@ def load_pairs(
         turnable = (
             task != "spacetime"
             and all(data[name].parent.name == "/t0_fields" for name in (*data.inputs, *data.targets))
-            and len({*zip(data.resolution, periodic, strict=True)}) == 1
+            and len({*zip(data.resolution, periodic, np.round(spacing, 7), strict=True)}) == 1
         )
+        history = n_in if task == "step" else 0
         names = data.inputs, data.targets
-        return Pairs(inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable)
+        return Pairs(
+            inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable, history
+        )
+
+
+def read_inputs(
+    data: FieldsDataset, names: Sequence[str], stride: int, frames: int | slice, state: Sequence[str] = ()
+) -> Tensor:
+    """Read input functions, (n, *space, channels): of each field the given frames, or its constant value.
+
+    With ``state``, the fields that an autoregressive task predicts, their frames come first, one after the
+    other, each with all these fields; then what is constant in time.
+
+    Raises
+    ------
+    ConfigError
+        If a field is missing or not finite, or an autoregressive task has other inputs that vary in time.
+    """
+    dim = len(data.axes)
+    if state:
+        moving = {name for name in names if data.is_time_varying(name)}
+        if moving != set(state):
+            raise ConfigError(
+                f"task='step': {str(data.path)!r} has inputs {', '.join(sorted(moving))} that vary in time, and targets "
+                f"{', '.join(state)}: a step from frame to frame needs them to be the same"
+            )
+        given = torch.cat([_read(data, name, stride, frames) for name in state], -1).flatten(1 + dim)
+        names = [name for name in names if name not in moving]
+        return torch.cat([given, *(_read(data, name, stride, frames) for name in names)], -1)
+    return torch.cat([_read(data, name, stride, frames).flatten(1 + dim) for name in names], -1)
+
+
+def _read(data: FieldsDataset, name: str, stride: int, frames: int | slice) -> Tensor:
+    """Values of shape (n, *space, [frames,] components)."""
+    dim = len(data.axes)
+    values = data.read(name, stride, frames=frames)
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise ConfigError(
+            f"field {name!r} of {str(data.path)!r} is not finite in trajectory {row}: generate the file again"
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).float()
+    if isinstance(frames, slice) and data.is_time_varying(name):
+        return tensor.reshape(*tensor.shape[: 2 + dim], -1).movedim(1, -2)
+    return tensor.reshape(*tensor.shape[: 1 + dim], -1)
+
+
+def advance(inputs: Tensor, frame: Tensor, history: int) -> Tensor:
+    """Return the inputs of an autoregressive task one step later: its oldest frame leaves, the new one enters.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (..., channels)
+    frame : Tensor, shape (..., channels of one frame)
+    history : int
+        Given frames.
+
+    Examples
+    --------
+    >>> a = torch.tensor([1.0, 2.0, 9.0])  # two frames of one channel, and a constant
+    >>> advance(a, torch.tensor([3.0]), history=2).tolist()
+    [2.0, 3.0, 9.0]
+    """
+    channels = frame.shape[-1]
+    split = history * channels
+    return torch.cat([inputs[..., channels:split], frame, inputs[..., split:]], -1)
 
 
 def _frames(data: FieldsDataset, task: str, n_in: int, n_out: int) -> tuple[int | slice, int | slice]:

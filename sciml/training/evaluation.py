@@ -13,7 +13,8 @@ from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors
 
 from .data import Pairs, load_pairs
-from .loop import predict, resolve_device
+from .parallel import resolve_device
+from .prediction import predict_pairs
 from .reports import report_evaluation
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ def evaluate(
             )
         if not strides and stride > 1 and not _fits(model, pairs.resolution):
             break
-        prediction = predict(model, pairs.inputs)
-        l2 = relative_l2(prediction, pairs.targets, pairs.mask)
-        h1 = relative_h1(prediction, pairs.targets, pairs.spacing, pairs.periodic, pairs.mask)
+        prediction = predict_pairs(model, pairs)
+        l2 = relative_l2(prediction, pairs.targets, pairs.target_mask)
+        h1 = relative_h1(prediction, pairs.targets, pairs.spacing, pairs.periodic, pairs.target_mask)
         rows.append(
             {
                 "resolution": list(pairs.resolution),
@@ -150,8 +151,8 @@ def plot_samples(run: str | Path, data: str | Path, stride: int = 1) -> "Figure"
     import matplotlib.pyplot as plt
 
     model, pairs = Operator.load(run), held_out_pairs(data, stride, run)
-    prediction = predict(model, pairs.inputs)
-    errors = relative_l2(prediction, pairs.targets, pairs.mask).numpy()
+    prediction = predict_pairs(model, pairs)
+    errors = relative_l2(prediction, pairs.targets, pairs.target_mask).numpy()
     order = np.argsort(errors)
     chosen = [("median", order[len(order) // 2]), ("worst", order[-1])]
     dim = len(pairs.resolution)

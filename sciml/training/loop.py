@@ -1,93 +1,60 @@
-"""One training loop, which resumes exactly.
+"""One training loop for every operator, which resumes exactly.
 
-The order of the samples in epoch e is a function of (seed, e), the learning rate one of the step; so
-weights, optimiser moments and the epoch are the whole state. They are written after every epoch, to
-one file, atomically. A run that was interrupted and resumed on the same machine ends with the same
-bits as one that was not.
+The order of the samples and every random draw are functions of seed, epoch and sample, the learning rate one
+of the step. A run that was killed at any moment and resumed on the same machine ends with the same bits as one
+that was not; it repeats at most the steps since its last checkpoint.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from sciml.errors import ConfigError, ConvergenceError, OutputExistsError
-from sciml.files import read_json, write_json
+from sciml.errors import ConfigError, ConvergenceError
+from sciml.files import locked, write_json
 from sciml.metrics import relative_l2
-from sciml.operators import FNOConfig
+from sciml.operators import FNOConfig, Operator
 from sciml.operators.base import MODEL_FILE, operator_of
-from sciml.operators.storage import load_tensors, save_tensors
-from sciml.provenance import collect, first_difference, jsonable
+from sciml.provenance import jsonable
 
 from .config import TrainConfig
 from .data import Pairs, load_pairs
+from .objective import Objective, fit_normalisers
+from .parallel import Team, resolve_device, team
+from .prediction import predict_pairs
 from .reports import report_training
+from .run_folder import BEST_FILE, Average, Progress, load_checkpoint, open_run, save_checkpoint
 
-__all__ = ["one_cycle", "predict", "resolve_device", "train"]
-
-CHECKPOINT = "checkpoint.safetensors"
-# What a run and its evaluations leave, most telling first.
-STALE = (
-    MODEL_FILE,
-    CHECKPOINT,
-    "history.json",
-    "report.html",
-    "loss.png",
-    "evaluation-*/evaluation.json",
-    "evaluation-*/report.html",
-    "evaluation-*/samples.png",
-)
+__all__ = ["learning_rate", "train"]
 
 
-def one_cycle(step: int, total: int, peak: float) -> float:
-    """Return the learning rate of a step: cosine up to ``peak`` over a fifth of the run, then down to 0.
+def learning_rate(
+    step: int, total: int, peak: float, schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+) -> float:
+    """Return the learning rate of a step.
+
+    One-cycle: cosine up to ``peak`` over a fifth of the run, then down to 0; cosine: down from the start.
 
     Examples
     --------
-    >>> one_cycle(20, 100, 1e-3), round(one_cycle(100, 100, 1e-3), 12)
+    >>> learning_rate(20, 100, 1e-3), round(learning_rate(100, 100, 1e-3), 12)
     (0.001, 0.0)
+    >>> [round(learning_rate(50, 100, 1.0, schedule), 12) for schedule in ("cosine", "constant")]
+    [0.5, 1.0]
     """
-    rise = 0.2 * total
+    if schedule == "constant":
+        return peak
+    rise = 0.2 * total if schedule == "onecycle" else 0.0
     if step < rise:
         return peak * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise)))
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device that a name means; "auto" is the GPU if there is one.
-
-    Raises
-    ------
-    ConfigError
-        If the device is unknown or not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device={name!r}: choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device={name!r}: choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device={name!r}: {torch.cuda.device_count()} GPUs are available here, choose cpu or auto"
-        )
-    return device
-
-
-@torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor, batch_size: int = 20) -> Tensor:
-    """Apply a model to many samples, batch by batch, on the device where it is."""
-    device = next(model.parameters()).device
-    return torch.cat([model(batch.to(device)).cpu() for batch in inputs.split(batch_size)])
 
 
 def train(
@@ -99,8 +66,13 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    tensorboard: bool = False,
+    checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Train an operator on a dataset, into a run folder.
+
+    Under ``torchrun --nproc-per-node N`` all N processes train together, each on ``batch_size`` samples of
+    every step; the first writes the files.
 
     Parameters
     ----------
@@ -108,8 +80,9 @@ def train(
     data : path
         Dataset of kind ``fields`` that declares input and target fields.
     output : path
-        Run folder: ``config.json``, ``checkpoint.safetensors`` after every epoch, at the end
-        ``model.safetensors``, ``history.json``, ``loss.png`` and ``report.html``.
+        Run folder: ``config.json``, ``checkpoint.safetensors``, with validation samples
+        ``best.safetensors``, at the end ``model.safetensors``, ``history.json``, ``loss.png`` and
+        ``report.html``.
     model : FNOConfig, UNetConfig, DeepONetConfig or another operator's, optional
         The architecture, ``FNOConfig()`` by default; its channels and axes are the dataset's.
     resume : bool
@@ -118,11 +91,16 @@ def train(
         Discard an existing run.
     progress : bool
         Show a progress bar on a terminal.
+    tensorboard : bool
+        Write loss, errors and learning rate to ``tensorboard/``.
+    checkpoint_seconds : float
+        Time between checkpoints: what an interruption can cost. 0 writes one after every step.
 
     Returns
     -------
     dict
-        "test_relative_l2", "history" (one record per epoch), "parameters" and "seconds".
+        "test_relative_l2" of the weights that are kept, "history" (one record per epoch), "parameters",
+        "n_train", "n_test" and "seconds".
 
     Raises
     ------
@@ -140,211 +118,260 @@ def train(
     >>> train(TrainConfig(epochs=5), "darcy.h5", "runs/darcy")["test_relative_l2"]  # doctest: +SKIP
     0.04
     """
-    output = Path(output)
+    if not checkpoint_seconds >= 0:
+        raise ConfigError(f"checkpoint_seconds={checkpoint_seconds}: it must not be negative")
     device = resolve_device(config.device)
-    model = FNOConfig() if model is None else model
-    operator_type = operator_of(model)
-    pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out)
-    train_rows, test_rows = config.split(len(pairs))
-    fit, held_out = pairs.subset(train_rows), pairs.subset(test_rows)
-    if config.symmetric and not pairs.turnable:
-        raise ConfigError(
-            f"symmetric=True: {str(data)!r} does not hold scalar fields on a grid whose axes can be exchanged; "
-            "leave it out"
-        )
-    for part, rows in (("training", fit), ("test", held_out)):
-        empty = torch.nonzero(_norms(rows) == 0)
-        if len(empty):
+    with team(device) as processes:
+        trainer = _Trainer(config, Path(data), Path(output), model, device, processes)
+        with locked(output) if processes.leads else nullcontext():
+            return trainer.run(resume, overwrite, progress, tensorboard, checkpoint_seconds)
+
+
+class _Trainer:
+    """A run: data, model and optimiser, and the loop over them."""
+
+    def __init__(
+        self, config: TrainConfig, data: Path, output: Path, model: Any, device: torch.device, processes: Team
+    ) -> None:
+        self.config, self.output, self.device, self.team = config, output, device, processes
+        model = FNOConfig() if model is None else model
+        operator_type = operator_of(model)
+        pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out)
+        rows = config.split(len(pairs))
+        self.fit, self.valid, self.test = (pairs.subset(part) for part in rows)
+        if config.symmetric and not pairs.turnable:
             raise ConfigError(
-                f"the target of {part} sample {int(empty[0])} of {str(data)!r} is zero everywhere: its relative "
-                "error is undefined, generate the data again without it"
+                f"symmetric=True: {str(data)!r} does not hold scalar fields on a grid whose axes can be exchanged; "
+                "leave it out"
             )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        operator = operator_type(fit.inputs.shape[-1], fit.targets.shape[-1], fit.periodic, model)
-        operator.check_resolution(fit.resolution)
-        operator.set_normalisers(fit.inputs, fit.targets)
-    optimiser = torch.optim.AdamW(operator.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    resolved = {
-        "train": jsonable(replace(config, device="auto")),
-        "model": {"architecture": type(operator).__name__, **jsonable(operator.config)},
-        "data": {
-            "file": Path(data).name,
-            "config": pairs.config,
-            "inputs": list(pairs.names[0]),
-            "targets": list(pairs.names[1]),
-            "resolution": list(fit.resolution),
-            "train_rows": [train_rows.start, train_rows.stop],
-            "train_seeds": jsonable(fit.seeds),
-            "test_seeds": jsonable(held_out.seeds),
-        },
-    }
-    history = _open_run(output, resolved, operator, optimiser, resume, overwrite)
-    operator.to(device)
-    _to_device(optimiser, device)
-
-    steps = math.ceil(len(fit) / config.batch_size)
-    with tqdm(
-        total=config.epochs * steps,
-        initial=len(history) * steps,
-        desc=f"train {output.name}",
-        unit="step",
-        disable=None if progress else True,
-    ) as bar:
-        for epoch in range(len(history), config.epochs):
-            started = time.perf_counter()
-            record = _epoch(config, operator, optimiser, fit, epoch, bar)
-            record["test_relative_l2"] = _test(operator, held_out)
-            if not math.isfinite(record["test_relative_l2"]):
-                raise ConvergenceError(
-                    f"the test error became {record['test_relative_l2']} after epoch {epoch}: lower lr={config.lr}; "
-                    "the checkpoint before this epoch is kept"
+        for name, part in (("training", self.fit), ("validation", self.valid), ("test", self.test)):
+            empty = torch.nonzero(_norms(part) == 0)
+            if len(empty):
+                raise ConfigError(
+                    f"the target of {name} sample {int(empty[0])} of {str(data)!r} is zero everywhere: its relative "
+                    "error is undefined, generate the data again without it"
                 )
-            record["seconds"] = time.perf_counter() - started
-            history.append(record)
-            bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
-            _save_checkpoint(output, resolved, operator, optimiser, history)
+        self.objective = Objective(config, self.fit)
+        fit = self.fit
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            operator = operator_type(fit.inputs.shape[-1], fit.targets.shape[-1], fit.periodic, model)
+        operator.check_resolution(fit.resolution)
+        fit_normalisers(operator, fit, config.increments)
+        if config.increments:
+            operator.adds_to = (fit.history - 1) * fit.targets.shape[-1]
+        self.model: Operator = operator.to(device)
+        self.average: Average = {}
+        if config.ema:
+            self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.resolved: dict[str, Any] = {
+            "train": jsonable(replace(config, device="auto")),
+            "processes": processes.size,
+            "model": {"architecture": type(operator).__name__, **jsonable(operator.config)},
+            "data": {
+                "file": data.name,
+                "config": pairs.config,
+                "inputs": list(pairs.names[0]),
+                "targets": list(pairs.names[1]),
+                "resolution": list(fit.resolution),
+                "train_rows": [rows[0].start, rows[0].stop],
+                "valid_rows": [rows[1].start, rows[1].stop],
+                "train_seeds": jsonable(fit.seeds),
+                "valid_seeds": jsonable(self.valid.seeds),
+                "test_seeds": jsonable(self.test.seeds),
+            },
+        }
+        # Of all processes together.
+        self.batch = config.batch_size * processes.size
+        self.steps = math.ceil(len(self.objective) / self.batch)
 
-    result = {
-        "test_relative_l2": history[-1]["test_relative_l2"],
-        "n_train": len(fit),
-        "n_test": len(held_out),
-        "parameters": operator.parameter_count,
-        "seconds": sum(record["seconds"] for record in history),
-        "history": history,
-    }
-    write_json(output / "history.json", history)
-    report_training(output, resolved, result)
-    # The model comes last: where it is, the run is complete.
-    description = {"data": resolved["data"], "train": resolved["train"]}
-    operator.cpu().save(output / MODEL_FILE, description)
-    return result
+    def run(
+        self, resume: bool, overwrite: bool, progress: bool, tensorboard: bool, checkpoint_seconds: float
+    ) -> dict[str, Any]:
+        if self.team.leads:
+            open_run(self.output, self.resolved, resume, overwrite)
+        self.team.wait()
+        state = Progress()
+        if resume:
+            state = load_checkpoint(self.output, self.model, self.average, self.optimiser)
+        config, saved = self.config, time.perf_counter()
+        shown = progress and self.team.leads
+        with (
+            tqdm(
+                total=config.epochs * self.steps,
+                initial=state.epoch * self.steps + state.batch,
+                desc=f"train {self.output.name}",
+                unit="step",
+                disable=None if shown else True,
+            ) as bar,
+            _Log(self.output if tensorboard and self.team.leads else None, state.epoch) as log,
+        ):
+            while state.epoch < config.epochs and not state.stopped(config.patience):
+                started = time.perf_counter() - state.seconds
+                for batch in range(state.batch, self.steps):
+                    state.summed += self._step(state.epoch, batch)
+                    state.batch, state.seconds = batch + 1, time.perf_counter() - started
+                    bar.update()
+                    last = state.batch == self.steps
+                    if not last and time.perf_counter() - saved >= checkpoint_seconds:
+                        self._save(state)
+                        saved = time.perf_counter()
+                record = self._record(state, started)
+                state = Progress([*state.history, record])
+                bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
+                log.add(record)
+                if self.config.n_valid and state.best() is record and self.team.leads:
+                    self._save_model(BEST_FILE)
+                ended = state.epoch == config.epochs or state.stopped(config.patience)
+                if ended or time.perf_counter() - saved >= checkpoint_seconds:
+                    self._save(state)
+                    saved = time.perf_counter()
+        return self._finish(state)
 
-
-def _epoch(
-    config: TrainConfig, model: nn.Module, optimiser: torch.optim.Optimizer, fit: Pairs, epoch: int, bar: tqdm
-) -> dict[str, float]:
-    """Train for one epoch; return its mean loss and last learning rate."""
-    device = next(model.parameters()).device
-    rng = np.random.default_rng([config.seed, epoch])
-    order = rng.permutation(len(fit))
-    batches = np.split(order, range(config.batch_size, len(order), config.batch_size))
-    total_steps = config.epochs * len(batches)
-    model.train()
-    summed = 0.0
-    for index, rows in enumerate(batches):
-        lr = one_cycle(epoch * len(batches) + index, total_steps, config.lr)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        turn = _random_symmetry(rng, len(fit.resolution)) if config.symmetric else lambda v: v
-        mask = None if fit.mask is None else turn(fit.mask[rows].to(device))
-        prediction = model(turn(fit.inputs[rows].to(device)))
-        loss = relative_l2(prediction, turn(fit.targets[rows].to(device)), mask).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        value = loss.item()
+    def _step(self, epoch: int, batch: int) -> float:
+        """Take one step; return the sum of the losses of its samples."""
+        config = self.config
+        # One permutation an epoch, drawn again at each step: a run may begin anywhere.
+        order = np.random.default_rng([config.seed, epoch]).permutation(len(self.objective))
+        samples = order[batch * self.batch : (batch + 1) * self.batch]
+        own = samples[self.team.part(len(samples))]
+        step = epoch * self.steps + batch
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(step, config.epochs * self.steps, config.lr, config.schedule)
+        self.model.train()
+        self.optimiser.zero_grad()
+        summed = torch.zeros(1, device=self.device)
+        if len(own):
+            losses = self.objective.losses(self.model, own, epoch, batch)
+            (losses.sum() / len(samples)).backward()
+            summed += losses.detach().sum()
+        self.team.add_gradients(self.model.parameters(), summed)
+        value = float(summed)
         if not math.isfinite(value):
             raise ConvergenceError(
-                f"the loss became {value} in epoch {epoch}, batch {index} (samples {rows[:4].tolist()}...): "
-                f"lower lr={config.lr}; the checkpoint before this epoch is kept"
+                f"the loss became {value} in epoch {epoch}, batch {batch} (samples {samples[:4].tolist()}...): "
+                f"lower lr={config.lr}; the last checkpoint is kept"
             )
-        optimiser.step()
-        summed += value * len(rows)
-        bar.update()
-    return {"epoch": epoch, "train_loss": summed / len(fit), "lr": lr}
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimiser.step()
+        if self.average:
+            # Of few steps the average is short.
+            decay = min(config.ema, (1 + step) / (10 + step))
+            for name, parameter in self.model.named_parameters():
+                self.average[name].lerp_(parameter.detach(), 1 - decay)
+        return value
+
+    def _record(self, state: Progress, started: float) -> dict[str, float]:
+        """Test the weights at the end of an epoch."""
+        record: dict[str, float] = {"epoch": state.epoch, "train_loss": state.summed / len(self.objective)}
+        record["lr"] = self.optimiser.param_groups[0]["lr"]
+        with self._averaged():
+            for name, part in (("valid", self.valid), ("test", self.test)):
+                if len(part):
+                    record[f"{name}_relative_l2"] = error = self._error(part)
+                    if not math.isfinite(error):
+                        raise ConvergenceError(
+                            f"the {name} error became {error} after epoch {state.epoch}: lower lr={self.config.lr}; "
+                            "the last checkpoint is kept"
+                        )
+        return {**record, "seconds": time.perf_counter() - started}
+
+    def _error(self, pairs: Pairs) -> float:
+        self.model.eval()
+        own = pairs.subset(self.team.part(len(pairs)))
+        total = torch.zeros(1, dtype=torch.float64, device=self.device)
+        if len(own):
+            total += relative_l2(predict_pairs(self.model, own), own.targets, own.target_mask).sum()
+        self.team.add([total])
+        return float(total) / len(pairs)
+
+    def _averaged(self) -> "_Exchanged":
+        return _Exchanged(self.model, self.average)
+
+    def _save(self, state: Progress) -> None:
+        if self.team.leads:
+            save_checkpoint(self.output, self.model, self.average, self.optimiser, state)
+
+    def _save_model(self, name: str) -> None:
+        description = {"data": self.resolved["data"], "train": self.resolved["train"]}
+        with self._averaged():
+            self.model.save(self.output / name, description)
+
+    def _finish(self, state: Progress) -> dict[str, Any]:
+        kept = state.best() or state.history[-1]
+        result = {
+            "test_relative_l2": kept["test_relative_l2"],
+            "epoch": kept["epoch"],
+            "n_train": len(self.fit),
+            "n_test": len(self.test),
+            "parameters": self.model.parameter_count,
+            "seconds": sum(record["seconds"] for record in state.history),
+            "history": state.history,
+        }
+        if self.team.leads:
+            write_json(self.output / "history.json", state.history)
+            report_training(self.output, self.resolved, result)
+            # The model comes last: where it is, the run is complete.
+            if self.config.n_valid:
+                best = Operator.load(self.output / BEST_FILE)
+                description = {"data": self.resolved["data"], "train": self.resolved["train"]}
+                best.save(self.output / MODEL_FILE, description)
+            else:
+                self._save_model(MODEL_FILE)
+        self.team.wait()
+        return result
 
 
-def _random_symmetry(rng: np.random.Generator, dim: int) -> Callable[[Tensor], Tensor]:
-    """Reflect some of the axes and exchange them, of tensors of shape (B, *space, C)."""
-    flipped = [axis + 1 for axis in range(dim) if rng.integers(2)]
-    order = (0, *(1 + rng.permutation(dim)).tolist(), dim + 1)
-    return lambda v: v.flip(flipped).permute(order)
+@dataclass
+class _Exchanged:
+    """Put other weights into a model for a while."""
+
+    model: Operator
+    weights: Average
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *error: object) -> None:
+        self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in self.weights:
+                parameter.data, self.weights[name] = self.weights[name], parameter.data
+
+
+class _Log:
+    """TensorBoard's scalars, or nothing."""
+
+    def __init__(self, output: Path | None, epoch: int) -> None:
+        self.writer: Any = None
+        if output is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # What an interrupted run logged beyond its checkpoint is hidden.
+            self.writer = SummaryWriter(output / "tensorboard", purge_step=epoch)
+
+    def add(self, record: dict[str, float]) -> None:
+        if self.writer is not None:
+            for name, value in record.items():
+                if name != "epoch":
+                    self.writer.add_scalar(name, value, record["epoch"])
+            self.writer.flush()
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
 
 def _norms(pairs: Pairs) -> Tensor:
-    weight = 1 if pairs.mask is None else pairs.mask
+    weight = 1 if pairs.target_mask is None else pairs.target_mask
     return (pairs.targets * weight).flatten(1).norm(dim=1)
-
-
-def _test(model: nn.Module, held_out: Pairs) -> float:
-    model.eval()
-    prediction = predict(model, held_out.inputs)
-    return float(relative_l2(prediction, held_out.targets, held_out.mask).mean())
-
-
-def _open_run(
-    output: Path,
-    resolved: dict[str, Any],
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    resume: bool,
-    overwrite: bool,
-) -> list[dict[str, float]]:
-    """Start a run folder, or load the state of the run that it holds; return the epochs done."""
-    if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other: choose one")
-    checkpoint, config_file = output / CHECKPOINT, output / "config.json"
-    if output.exists() and not output.is_dir():
-        raise OutputExistsError(f"output {str(output)!r} is a file: name a folder")
-    taken = output.exists() and any(output.iterdir())
-    if taken and not config_file.exists():
-        raise OutputExistsError(f"output {str(output)!r} holds other files than a run: choose another folder")
-    if taken and not (resume or overwrite):
-        state = "a finished run" if (output / "model.safetensors").exists() else "an unfinished run"
-        raise OutputExistsError(
-            f"output {str(output)!r} holds {state}: pass --resume to go on, --overwrite to start again, "
-            "or choose another path"
-        )
-    if taken and resume:
-        recorded = {key: value for key, value in read_json(config_file).items() if key != "provenance"}
-        if recorded != resolved:
-            raise OutputExistsError(
-                f"output {str(output)!r} holds a run of other settings ({first_difference(recorded, resolved)}): "
-                "resume it with its own, or choose another path"
-            )
-        return _load_checkpoint(checkpoint, model, optimiser) if checkpoint.exists() else []
-    for pattern in STALE:
-        for file in output.glob(pattern):
-            file.unlink()
-    write_json(config_file, {**resolved, "provenance": collect()})
-    return []
-
-
-def _save_checkpoint(
-    output: Path,
-    resolved: dict[str, Any],
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    history: list[dict[str, float]],
-) -> None:
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.state[parameter].items()}
-    save_tensors(output / CHECKPOINT, tensors, "checkpoint", {"history": history, "train": resolved["train"]})
-
-
-def _load_checkpoint(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> list[dict[str, float]]:
-    tensors, header = load_tensors(path, "checkpoint")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}}
-    for name, tensor in tensors.items():
-        part, key = name.split("/", 1)
-        parts[part][key] = tensor
-    model.load_state_dict(parts["model"])
-    for name, parameter in model.named_parameters():
-        prefix = f"{name}/"
-        optimiser.state[parameter] = {
-            key.removeprefix(prefix): value
-            for key, value in parts["optimiser"].items()
-            if key.startswith(prefix)
-        }
-    return list(header["history"])
-
-
-def _to_device(optimiser: torch.optim.Optimizer, device: torch.device) -> None:
-    """Move loaded moments to the device; AdamW keeps its step counters on the CPU."""
-    for state in optimiser.state.values():
-        for key, value in state.items():
-            if key != "step":
-                state[key] = value.to(device)

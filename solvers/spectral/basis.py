@@ -23,7 +23,7 @@ from sciml.errors import ConfigError
 from ..compiled import kernels
 from ..grid import CartesianGrid
 
-__all__ = ["FourierBasis"]
+__all__ = ["FourierBasis", "multiplied", "records_gradients"]
 
 Array = Any  # NumPy array, torch tensor, ...
 
@@ -52,6 +52,26 @@ def _compiled(modes: tuple[int, ...], nodes: tuple[int, ...], like: Array) -> An
     if fourier is None or not fourier.CompiledTransform.suits(modes, nodes):
         return None
     return fourier.CompiledTransform(modes, nodes, np.result_type(like, np.complex64))
+
+
+def records_gradients(values: Array) -> bool:
+    """Whether derivatives of what is computed from an array will be asked for, so that it must be kept."""
+    return bool(getattr(values, "requires_grad", False))
+
+
+def multiplied(values: Array, factor: Array) -> Array:
+    """Return the product of two arrays, in the memory of the first unless that must be kept for gradients.
+
+    Examples
+    --------
+    >>> u = np.array([2.0, 3.0])
+    >>> multiplied(u, u) is u, u.tolist()
+    (True, [4.0, 9.0])
+    """
+    if records_gradients(values):
+        return values * factor
+    values *= factor
+    return values
 
 
 class FourierBasis:
@@ -206,6 +226,8 @@ class FourierBasis:
             for rows in ((..., slice(m + 1), *rest), (..., slice(-m, None), *rest)):
                 if factor is None:
                     padded[rows] = values[rows]
+                elif records_gradients(values):
+                    padded[rows] = values[rows] * factor[rows]
                 else:
                     xp.multiply(values[rows], factor[rows], out=padded[rows])
             values, factor = transform.ifft(padded, axis=axis, norm="forward", **keyword), None
@@ -244,8 +266,7 @@ class FourierBasis:
         if compiled is not None:
             return compiled.squared(modes, weight)
         values = self.to_grid(modes, nodes)
-        values *= values
-        return self.to_modes(values) * weight
+        return self.to_modes(multiplied(values, values)) * weight
 
     def derivative(self, modes: Array, order: Sequence[int]) -> Array:
         """Return the modes of a derivative, `order` times along each axis.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from .basis import multiplied
 from .equation import SpectralEquation, Term, check, square_norm
 from .transforms import Transforms
 
@@ -63,10 +64,7 @@ class AllenCahn(SpectralEquation):
 
         def term(modes: Array) -> Array:
             u = transforms.to_grid(modes)
-            cube = u * u
-            cube *= u
-            cube *= -1
-            return transforms.to_modes(cube)
+            return transforms.to_modes(multiplied(multiplied(u * u, u), -1))
 
         return term
 
@@ -112,8 +110,7 @@ class ReactionDiffusion(SpectralEquation):
 
         def term(modes: Array) -> Array:
             u = transforms.to_grid(modes)
-            u *= u
-            return transforms.to_modes(u) * -self.rate
+            return transforms.to_modes(multiplied(u, u)) * -self.rate
 
         return term
 
@@ -176,8 +173,7 @@ class GrayScott(SpectralEquation):
 
         def term(modes: Array) -> Array:
             values = transforms.to_grid(modes)
-            reaction = values[:, 1:] * values[:, 1:]
-            reaction *= values[:, :1]
+            reaction = multiplied(values[:, 1:] * values[:, 1:], values[:, :1])
             gain = transforms.to_modes(reaction)
             change = array_namespace(modes).concat([-gain, gain], axis=1)
             change[mean_of_a] += self.feed

@@ -226,6 +226,43 @@ class SpectralSolver:
                 values = shaped(self.basis.to_grid(modes, nodes))
             yield end, values
 
+    def rate(self, u: Array, t: float = 0.0) -> Array:
+        """Return u_t of states on the grid, as the equation has it for their retained modes.
+
+        Torch records gradients through it.
+
+        Parameters
+        ----------
+        u : array, shape (*batch, components, *nodes)
+            In single or double precision.
+        t : float
+            For a source that changes in time.
+
+        Raises
+        ------
+        ConfigError
+            If the shape is another.
+
+        Examples
+        --------
+        >>> from sciml.solvers.spectral import AdvectionDiffusion
+        >>> grid = CartesianGrid((0.0,), (2 * np.pi,), (8,), (True,))
+        >>> solver = SpectralSolver(AdvectionDiffusion((1.0,), 0.0), grid, step=0.5)
+        >>> bool(np.allclose(solver.rate(np.sin(grid.axes[0])[None]), -np.cos(grid.axes[0])))
+        True
+        """
+        wanted = (self.equation.components, *self.grid.shape)
+        if tuple(getattr(u, "shape", ()))[-len(wanted) :] != wanted:
+            raise ConfigError(
+                f"u of shape {tuple(getattr(u, 'shape', ()))}: give (*batch, {', '.join(map(str, wanted))})"
+            )
+        xp = array_namespace(u)
+        flat = xp.reshape(u, (-1, *wanted))
+        run = _Run(self, flat)
+        modes = self.basis.to_modes(flat)
+        change = run.linear * modes + run.rate(t, modes)
+        return xp.reshape(self.basis.to_grid(change), u.shape)
+
     def run(
         self,
         u0: Array,
@@ -366,12 +403,13 @@ class _Run:
 
         def step(modes: Array) -> Array:
             if method is None:
-                return runge_kutta_step(_ARK4, _Split(self.linear, self._rate), t, modes, dt)[0]
-            return method.step(t, modes, self._rate)
+                return runge_kutta_step(_ARK4, _Split(self.linear, self.rate), t, modes, dt)[0]
+            return method.step(t, modes, self.rate)
 
         return step(modes) if replay is None else replay(step, modes)
 
-    def _rate(self, t: float, modes: Array) -> Array:
+    def rate(self, t: float, modes: Array) -> Array:
+        """Return N and the source."""
         change = self.term(modes)
         if self.solver.source is not None:
             change += self._source(t)

@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 
 from sciml.errors import ConfigError
 
+from .basis import multiplied, records_gradients
 from .equation import SpectralEquation, Term, check, half_square, is_finite_number, square_norm
 from .transforms import Transforms
 
@@ -244,8 +245,8 @@ class KuramotoSivashinsky(SpectralEquation):
         def term(modes: Array) -> Array:
             xp = array_namespace(modes)
             gradient = transforms.to_grid(xp.concat([modes * slope for slope in slopes], axis=1))
-            gradient *= gradient
-            return transforms.to_modes(-0.5 * xp.sum(gradient, axis=1, keepdims=True))
+            squares = multiplied(gradient, gradient)
+            return transforms.to_modes(-0.5 * xp.sum(squares, axis=1, keepdims=True))
 
         return term
 
@@ -312,12 +313,14 @@ class NavierStokes(SpectralEquation):
             xp = array_namespace(modes)
             flow = transforms.to_grid(modes, induced)
             u, v = flow[:, 0], flow[:, 1]
-            products = xp.empty_like(flow)
-            xp.multiply(u, v, out=products[:, 0])
-            flow *= flow
-            xp.subtract(v, u, out=products[:, 1])
-            change = transforms.to_modes(products)
-            change *= weights
+            if records_gradients(flow):
+                products = xp.stack([u * v, v * v - u * u], axis=1)
+            else:
+                products = xp.empty_like(flow)
+                xp.multiply(u, v, out=products[:, 0])
+                flow *= flow
+                xp.subtract(v, u, out=products[:, 1])
+            change = multiplied(transforms.to_modes(products), weights)
             return change[:, :1] + change[:, 1:]
 
         return term

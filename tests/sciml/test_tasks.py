@@ -16,7 +16,7 @@ from sciml.metrics import relative_l2
 from sciml.operators import FNO, FNOConfig
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
-from sciml.training.loop import predict
+from sciml.training.prediction import predict
 
 
 @pytest.fixture(scope="module")

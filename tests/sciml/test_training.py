@@ -25,7 +25,10 @@ from sciml.operators import FNO, DeepONetConfig, FNOConfig, Operator, UNet, UNet
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
 from sciml.training.evaluation import held_out_pairs
-from sciml.training.loop import _random_symmetry, one_cycle, predict, resolve_device
+from sciml.training.loop import learning_rate
+from sciml.training.objective import random_symmetry
+from sciml.training.parallel import resolve_device
+from sciml.training.prediction import predict
 
 SMALL = TrainConfig(epochs=4, batch_size=8, lr=1e-2)
 MODEL = FNOConfig(modes=(8,), width=8)
@@ -65,6 +68,7 @@ def test_it_learns_and_stores_what_it_did(run: Path, data: Path) -> None:
 def test_killed_and_resumed_gives_the_same_bits(run: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     command = [sys.executable, "-m", "sciml", "train", "fno", str(data), "-o", str(output), *FLAGS]
+    command += ["--checkpoint-seconds", "0"]
     # As many threads as this process has: sums are ordered by thread.
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -83,24 +87,26 @@ def test_killed_and_resumed_gives_the_same_bits(run: Path, data: Path, tmp_path:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_every_epoch_is_a_place_to_resume(run: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
-    """Interrupt after each epoch in turn; the optimiser's moments and the schedule go on."""
+def test_every_step_is_a_place_to_resume(run: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    """Interrupt after each step in turn; the optimiser's moments, the schedule and the sums go on."""
     from sciml.training import loop
 
-    save = loop._save_checkpoint
+    save = loop.save_checkpoint
 
     def save_and_stop(*arguments: object) -> None:
         save(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save_checkpoint", save_and_stop)
-    for _ in range(4):
+    monkeypatch.setattr(loop, "save_checkpoint", save_and_stop)
+    for _ in range(28):
         with pytest.raises(KeyboardInterrupt):
-            train_small(data, tmp_path / "stopped", resume=True)
+            train_small(data, tmp_path / "stopped", resume=True, checkpoint_seconds=0)
     monkeypatch.undo()
     train_small(data, tmp_path / "stopped", resume=True)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stopped", run))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    ours, theirs = (read_json(folder / "history.json") for folder in (tmp_path / "stopped", run))
+    assert [record["train_loss"] for record in ours] == [record["train_loss"] for record in theirs]
 
 
 def test_global_random_state_is_untouched(data: Path, tmp_path: Path) -> None:
@@ -135,9 +141,9 @@ def test_resume_on_other_data_is_refused(run: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(data: Path, tmp_path: Path, monkeypatch) -> None:
     from sciml.training import loop
 
-    monkeypatch.setattr(loop, "one_cycle", lambda step, total, peak: 1e-3 if step < 7 else 1e30)
-    with pytest.raises(ConvergenceError, match=r"in epoch 1, batch \d"):
-        train_small(data, tmp_path / "run")
+    monkeypatch.setattr(loop, "learning_rate", lambda step, *more: 1e-3 if step < 9 else 1e30)
+    with pytest.raises(ConvergenceError, match=r"in epoch 1, batch 3 \(samples"):
+        train_small(data, tmp_path / "run", checkpoint_seconds=0)
     state = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert all(torch.isfinite(value).all() for value in state.values())
 
@@ -263,9 +269,9 @@ def test_architectures_of_files(run: Path, tmp_path: Path) -> None:
 def test_random_symmetries_map_pairs_to_pairs(data: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     v = torch.arange(2 * 3 * 3 * 2.0).view(2, 3, 3, 2)
-    found = {tuple(_random_symmetry(rng, 2)(v)[0, ..., 0].flatten().tolist()) for _ in range(100)}
+    found = {tuple(random_symmetry(rng, 2)(v)[0, ..., 0].flatten().tolist()) for _ in range(100)}
     assert len(found) == 8
-    assert _random_symmetry(rng, 3)(torch.zeros(2, 3, 3, 3, 1)).shape == (2, 3, 3, 3, 1)
+    assert random_symmetry(rng, 3)(torch.zeros(2, 3, 3, 3, 1)).shape == (2, 3, 3, 3, 1)
     plain = train_small(data, tmp_path / "plain")
     turned = train(replace(SMALL, symmetric=True), data, tmp_path / "turned", model=MODEL)
     assert turned["test_relative_l2"] != plain["test_relative_l2"]
@@ -273,7 +279,7 @@ def test_random_symmetries_map_pairs_to_pairs(data: Path, tmp_path: Path) -> Non
 
 
 def test_schedule() -> None:
-    rates = [one_cycle(step, 100, 2.0) for step in range(101)]
+    rates = [learning_rate(step, 100, 2.0) for step in range(101)]
     assert max(rates) == rates[20] == 2.0
     assert rates[0] == pytest.approx(0.08)
     assert rates[100] == pytest.approx(0)

@@ -1,0 +1,144 @@
+"""What is minimised: errors of single steps, of steps in a row, of gradients, of the equation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.errors import ConfigError
+from sciml.metrics import relative_h1, relative_l2
+from sciml.operators import Operator
+
+from .config import TrainConfig
+from .data import Pairs, advance
+from .physics import PeriodicResidual
+
+__all__ = ["Objective", "fit_normalisers", "random_symmetry"]
+
+
+class Objective:
+    """The loss of single training samples.
+
+    Of an autoregressive task a sample is a window: ``history`` given frames and ``unroll`` later ones, from
+    any place of a trajectory.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    pairs : Pairs
+        What is trained on.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few frames for ``unroll``, or there is no equation for ``physics``.
+    """
+
+    def __init__(self, config: TrainConfig, pairs: Pairs) -> None:
+        self.config, self.pairs = config, pairs
+        self.starts = 1
+        if pairs.history:
+            self.starts = pairs.windows - config.unroll + 1
+            if self.starts < 1:
+                raise ConfigError(
+                    f"unroll={config.unroll}: {pairs.windows} frames follow the given ones, ask for fewer steps in "
+                    "a row"
+                )
+        self.residual = PeriodicResidual(pairs) if config.physics else None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.pairs) * self.starts
+
+    def losses(self, model: Operator, samples: np.ndarray, epoch: int, step: int) -> Tensor:
+        """Return the loss of each sample, shape (len(samples),), on the model's device.
+
+        Random draws depend on the seed, the epoch, the step and the sample alone.
+
+        Parameters
+        ----------
+        model : Operator
+        samples : ndarray of int
+        epoch, step : int
+        """
+        device = model.input_mean.device
+        pairs, config = self.pairs, self.config
+        rows, starts = np.divmod(samples, self.starts)
+        if pairs.history:
+            windows = [pairs.window(int(r), int(s), config.unroll) for r, s in zip(rows, starts, strict=True)]
+            inputs, targets = (torch.stack(part) for part in zip(*windows, strict=True))
+        else:
+            inputs, targets = pairs.inputs[rows], pairs.targets[rows]
+        turn: Callable[[Tensor], Tensor] = lambda v: v  # noqa: E731 - the other is made by a call
+        if config.symmetric:
+            turn = random_symmetry(np.random.default_rng([config.seed, epoch, step]), len(pairs.resolution))
+        inputs, targets = turn(inputs.to(device)), turn(targets.to(device))
+        mask = None if pairs.mask is None else turn(pairs.mask[rows].to(device))
+        if config.noise:
+            inputs = self._noisy(model, inputs, samples, epoch)
+        if pairs.history:
+            return self._unrolled(model, inputs, targets, mask)
+        prediction = self._apply(model, inputs)
+        loss = self._error(prediction, targets, mask)
+        if self.residual is not None:
+            loss = loss + config.physics * self.residual.relative(inputs, prediction, targets)
+        return loss
+
+    def _apply(self, model: Operator, inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            return model(inputs)
+
+    def _error(self, prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        if self.config.loss == "l2":
+            return relative_l2(prediction, target, mask)
+        return relative_h1(prediction, target, self.pairs.spacing, self.pairs.periodic, mask)
+
+    def _unrolled(self, model: Operator, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+        *earlier, last = range(self.config.unroll)
+        terms = []
+        for step in (*earlier, last):
+            counts = step == last or not self.config.pushforward
+            with torch.set_grad_enabled(counts):
+                prediction = self._apply(model, inputs)
+            if counts:
+                terms.append(self._error(prediction, targets[..., step, :], mask))
+            inputs = advance(inputs, prediction, self.pairs.history)
+        return torch.stack(terms).mean(0)
+
+    def _noisy(self, model: Operator, inputs: Tensor, samples: np.ndarray, epoch: int) -> Tensor:
+        """Add noise to the given frames, not to what is constant in time."""
+        channels = self.pairs.history * self.pairs.targets.shape[-1]
+        shape = (*inputs.shape[1:-1], channels)
+        draws = [
+            np.random.default_rng([self.config.seed, epoch, int(sample), 1]).standard_normal(
+                shape, dtype=np.float32
+            )
+            for sample in samples
+        ]
+        noise = torch.from_numpy(np.stack(draws)).to(inputs.device)
+        noise = self.config.noise * model.input_std[:channels] * noise
+        return torch.cat([inputs[..., :channels] + noise, inputs[..., channels:]], -1)
+
+
+def random_symmetry(rng: np.random.Generator, dim: int) -> Callable[[Tensor], Tensor]:
+    """Reflect some of the axes of space and exchange them, of tensors of shape (B, *space, ...)."""
+    flipped = [axis + 1 for axis in range(dim) if rng.integers(2)]
+    order = (0, *(1 + rng.permutation(dim)).tolist())
+    return lambda v: v.flip(flipped).permute(*order, *range(dim + 1, v.ndim))
+
+
+def fit_normalisers(model: Operator, pairs: Pairs, increments: bool) -> None:
+    """Set a model's normalisers from training data, those of a frame from all frames."""
+    if not pairs.history:
+        model.set_normalisers(pairs.inputs, pairs.targets)
+        return
+    channels = pairs.targets.shape[-1]
+    split = pairs.history * channels
+    frames = torch.cat(
+        [pairs.inputs[..., :split].unflatten(-1, (pairs.history, channels)), pairs.targets], -2
+    )
+    constants = pairs.inputs[..., split:]
+    history: Sequence[Any] = [frames] * pairs.history
+    model.set_normalisers([*history, constants], frames.diff(dim=-2) if increments else frames)

@@ -1,0 +1,159 @@
+"""The folder of a run: its settings, and the state from which it goes on.
+
+``config.json`` comes first and says what the run is. ``checkpoint.safetensors`` holds weights, their moving
+average, the optimiser's moments and the place in the epoch; it is replaced as a whole. Random draws are
+functions of seed, epoch and sample, so this is all there is to a run's state.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.errors import ConfigError, OutputExistsError
+from sciml.files import read_json, write_json
+from sciml.operators import Operator
+from sciml.operators.base import MODEL_FILE
+from sciml.operators.storage import load_tensors, save_tensors
+from sciml.provenance import collect, first_difference
+
+__all__ = ["BEST_FILE", "Progress", "load_checkpoint", "open_run", "save_checkpoint"]
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST_FILE = "best.safetensors"
+# What a run and its evaluations leave, most telling first.
+STALE = (
+    MODEL_FILE,
+    BEST_FILE,
+    CHECKPOINT,
+    "history.json",
+    "report.html",
+    "loss.png",
+    "tensorboard/events.*",
+    "evaluation-*/*.json",
+    "evaluation-*/*.html",
+    "evaluation-*/*.png",
+)
+
+Average = dict[str, Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    history : list of dict
+        One record per finished epoch.
+    batch : int
+        Steps done of the epoch in hand.
+    summed : float
+        Sum of the losses of its samples so far.
+    seconds : float
+        Spent on it so far.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    batch: int = 0
+    summed: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in hand."""
+        return len(self.history)
+
+    def best(self) -> dict[str, float] | None:
+        """Return the record with the smallest validation error, the first of equals; None without any."""
+        validated = [record for record in self.history if "valid_relative_l2" in record]
+        return min(validated, key=lambda record: record["valid_relative_l2"], default=None)
+
+    def stopped(self, patience: int) -> bool:
+        """Whether the validation error has not fallen for so many epochs."""
+        best = self.best()
+        return bool(patience and best and self.epoch - 1 - best["epoch"] >= patience)
+
+
+def open_run(output: Path, resolved: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Start a run folder, or make sure that it is one of the same settings.
+
+    Raises
+    ------
+    OutputExistsError
+        If it is taken.
+    """
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: choose one")
+    config_file = output / "config.json"
+    if output.exists() and not output.is_dir():
+        raise OutputExistsError(f"output {str(output)!r} is a file: name a folder")
+    taken = output.exists() and any(output.iterdir())
+    if taken and not config_file.exists():
+        raise OutputExistsError(f"output {str(output)!r} holds other files than a run: choose another folder")
+    if taken and not (resume or overwrite):
+        state = "a finished run" if (output / MODEL_FILE).exists() else "an unfinished run"
+        raise OutputExistsError(
+            f"output {str(output)!r} holds {state}: pass --resume to go on, --overwrite to start again, "
+            "or choose another path"
+        )
+    if taken and resume:
+        recorded = {key: value for key, value in read_json(config_file).items() if key != "provenance"}
+        if recorded != resolved:
+            raise OutputExistsError(
+                f"output {str(output)!r} holds a run of other settings ({first_difference(recorded, resolved)}): "
+                "resume it with its own, or choose another path"
+            )
+        return
+    for pattern in STALE:
+        for file in output.glob(pattern):
+            file.unlink()
+    write_json(config_file, {**resolved, "provenance": collect()})
+
+
+def save_checkpoint(
+    output: Path, model: Operator, average: Average, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write the whole state of a run, atomically."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in average.items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.state[parameter].items()}
+    save_tensors(output / CHECKPOINT, tensors, "checkpoint", {"progress": vars(progress)})
+
+
+def load_checkpoint(
+    output: Path, model: Operator, average: Average, optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Read the state of a run into a model, its average and its optimiser; a run without one is at its start.
+
+    Raises
+    ------
+    DatasetFormatError
+        If the file is damaged or of another version.
+    """
+    path = output / CHECKPOINT
+    if not path.exists():
+        return Progress()
+    tensors, header = load_tensors(path, "checkpoint")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, key = name.split("/", 1)
+        parts[part][key] = tensor
+    model.load_state_dict(parts["model"])
+    for name, tensor in average.items():
+        tensor.copy_(parts["average"][name])
+    for name, parameter in model.named_parameters():
+        prefix = f"{name}/"
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in parts["optimiser"].items()
+            if key.startswith(prefix)
+        }
+        # AdamW keeps its step counters on the CPU.
+        optimiser.state[parameter] = {
+            key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+        }
+    return Progress(**header["progress"])
