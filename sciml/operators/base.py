@@ -184,7 +184,7 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel, the latter 1 where there is none."""
     # What is only repeated along an axis is counted once.
     once = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.stride()[:-1])]
-    flat = once.reshape(-1, values.shape[-1]).double()
+    flat = once.flatten(0, -2).double()
     deviation = flat.std(0)
     return flat.mean(0), torch.where(deviation > 0, deviation, 1.0)
 

@@ -33,8 +33,10 @@ class TrainConfig:
     """steady: constant inputs to the solution; final: the first n_in frames to the n_out-th after them;
     spacetime: to the next n_out frames at once; step: any n_in frames to the next one, and so on from there;
     auto: steady or final, as the dataset is."""
+    start: int = 0
+    """The first frame that is used."""
     n_in: int = 1
-    """Frames that are given."""
+    """Frames that are given, from there."""
     n_out: int = 0
     """Frames ahead; 0 goes to the last one."""
     n_train: int = 0
@@ -87,7 +89,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
         for name in (
-            *("n_out", "n_train", "n_valid", "n_test", "physics", "noise"),
+            *("start", "n_out", "n_train", "n_valid", "n_test", "physics", "noise"),
             *("weight_decay", "clip", "patience", "seed"),
         ):
             if not 0 <= getattr(self, name) < math.inf:

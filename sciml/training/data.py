@@ -109,7 +109,12 @@ class Pairs:
 
 
 def load_pairs(
-    path: str | Path, stride: int = 1, task: TaskName = "auto", n_in: int = 1, n_out: int = 0
+    path: str | Path,
+    stride: int = 1,
+    task: TaskName = "auto",
+    n_in: int = 1,
+    n_out: int = 0,
+    start: int = 0,
 ) -> Pairs:
     """Read a learning task from a dataset that declares its input and target fields.
 
@@ -123,8 +128,8 @@ def load_pairs(
         ``n_out``-th after them. ``spacetime``: from the first ``n_in`` frames to the next ``n_out`` at once,
         time being the last axis of the grid, along which the inputs are constant. ``step``: from ``n_in``
         frames to the next one, again and again. ``auto`` is ``steady`` for steady problems, else ``final``.
-    n_in, n_out : int
-        ``n_out=0`` goes to the last frame.
+    n_in, n_out, start : int
+        ``n_out=0`` goes to the last frame; ``start`` is the first one that is used.
 
     Raises
     ------
@@ -141,16 +146,16 @@ def load_pairs(
             )
         if task == "auto":
             task = "steady" if data.steady else "final"
-        if task == "steady" and (n_in, n_out) != (1, 0):
+        if task == "steady" and (n_in, n_out, start) != (1, 0, 0):
             raise ConfigError(
-                f"n_in={n_in}, n_out={n_out}: {str(path)!r} is to be learned without frames; leave them out"
+                f"n_in={n_in}, n_out={n_out}, start={start}: {str(path)!r} has no frames to learn; leave them out"
             )
         if (task == "steady") != data.steady:
             state = "steady" if data.steady else "time-dependent"
             raise ConfigError(
                 f"task={task!r}: {str(path)!r} holds a {state} problem; leave it out, or choose another"
             )
-        first, last = _frames(data, task, n_in, n_out)
+        first, last = _frames(data, task, n_in, n_out, start)
         # Reading has checked that the stride leaves two nodes on every axis.
         inputs = read_inputs(data, data.inputs, stride, first, data.targets if task == "step" else ())
         targets = torch.cat([_read(data, name, stride, last) for name in data.targets], -1)
@@ -159,7 +164,9 @@ def load_pairs(
         periodic = data.periodic
         if task == "spacetime":
             steps = np.diff(np.atleast_2d(data.times)[0][last])
-            if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean():
+            # Times are stored in single precision.
+            rounding = 4 * np.finfo(np.float32).eps * np.abs(data.times).max()
+            if len(steps) == 0 or np.ptp(steps) > 1e-6 * steps.mean() + rounding:
                 raise ConfigError(
                     f"task='spacetime': {str(path)!r} needs two or more frames at equal intervals"
                 )
@@ -179,12 +186,18 @@ def load_pairs(
 
 
 def read_inputs(
-    data: FieldsDataset, names: Sequence[str], stride: int, frames: int | slice, state: Sequence[str] = ()
+    data: FieldsDataset,
+    names: Sequence[str],
+    stride: int,
+    frames: int | slice,
+    state: Sequence[str] = (),
+    rows: range | None = None,
 ) -> Tensor:
     """Read input functions, (n, *space, channels): of each field the given frames, or its constant value.
 
     With ``state``, the fields that an autoregressive task predicts, their frames come first, one after the
-    other, each with all these fields; then what is constant in time.
+    other, each with all these fields; then what is constant in time. ``rows`` are the trajectories, in a
+    row; all by default.
 
     Raises
     ------
@@ -196,21 +209,24 @@ def read_inputs(
         moving = {name for name in names if data.is_time_varying(name)}
         if moving != set(state):
             raise ConfigError(
-                f"task='step': {str(data.path)!r} has inputs {', '.join(sorted(moving))} that vary in time, and targets "
+                f"task='step': {str(data.path)!r} has inputs {', '.join(sorted(moving))} that vary in time, targets "
                 f"{', '.join(state)}: a step from frame to frame needs them to be the same"
             )
-        given = torch.cat([_read(data, name, stride, frames) for name in state], -1).flatten(1 + dim)
+        given = torch.cat([_read(data, name, stride, frames, rows) for name in state], -1).flatten(1 + dim)
         names = [name for name in names if name not in moving]
-        return torch.cat([given, *(_read(data, name, stride, frames) for name in names)], -1)
-    return torch.cat([_read(data, name, stride, frames).flatten(1 + dim) for name in names], -1)
+        return torch.cat([given, *(_read(data, name, stride, frames, rows) for name in names)], -1)
+    return torch.cat([_read(data, name, stride, frames, rows).flatten(1 + dim) for name in names], -1)
 
 
-def _read(data: FieldsDataset, name: str, stride: int, frames: int | slice) -> Tensor:
+def _read(
+    data: FieldsDataset, name: str, stride: int, frames: int | slice, rows: range | None = None
+) -> Tensor:
     """Values of shape (n, *space, [frames,] components)."""
     dim = len(data.axes)
-    values = data.read(name, stride, frames=frames)
+    selected = None if rows is None else slice(rows.start, rows.stop)
+    values = data.read(name, stride, selected, frames)
     if not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        row = int(np.argwhere(~np.isfinite(values))[0, 0]) + (rows.start if rows else 0)
         raise ConfigError(
             f"field {name!r} of {str(data.path)!r} is not finite in trajectory {row}: generate the file again"
         )
@@ -241,18 +257,21 @@ def advance(inputs: Tensor, frame: Tensor, history: int) -> Tensor:
     return torch.cat([inputs[..., channels:split], frame, inputs[..., split:]], -1)
 
 
-def _frames(data: FieldsDataset, task: str, n_in: int, n_out: int) -> tuple[int | slice, int | slice]:
+def _frames(
+    data: FieldsDataset, task: str, n_in: int, n_out: int, start: int
+) -> tuple[int | slice, int | slice]:
     """Frames of inputs and targets."""
     if task == "steady":
         return -1, -1
     count = np.shape(data.times)[-1]
-    n_out = n_out or count - n_in
-    if n_in < 1 or n_out < 1 or n_in + n_out > count:
+    n_out = n_out or count - start - n_in
+    first, last = start + n_in, start + n_in + n_out
+    if n_in < 1 or n_out < 1 or start < 0 or last > count:
         raise ConfigError(
-            f"n_in={n_in} and n_out={n_out} need {max(n_in, 1) + max(n_out, 1)} frames, {str(data.path)!r} has "
-            f"{count}: ask for fewer"
+            f"start={start}, n_in={n_in} and n_out={n_out} need {start + max(n_in, 1) + max(n_out, 1)} frames, "
+            f"{str(data.path)!r} has {count}: ask for fewer"
         )
-    return slice(0, n_in), n_in + n_out - 1 if task == "final" else slice(n_in, n_in + n_out)
+    return slice(start, first), last - 1 if task == "final" else slice(first, last)
 
 
 def _along_time(values: Tensor, frames: int) -> Tensor:

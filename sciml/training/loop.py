@@ -136,7 +136,7 @@ class _Trainer:
         self.config, self.output, self.device, self.team = config, output, device, processes
         model = FNOConfig() if model is None else model
         operator_type = operator_of(model)
-        pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out)
+        pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out, config.start)
         rows = config.split(len(pairs))
         self.fit, self.valid, self.test = (pairs.subset(part) for part in rows)
         if config.symmetric and not pairs.turnable:

@@ -1,7 +1,6 @@
 """What is minimised: errors of single steps, of steps in a row, of gradients, of the equation."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -139,6 +138,7 @@ def fit_normalisers(model: Operator, pairs: Pairs, increments: bool) -> None:
     frames = torch.cat(
         [pairs.inputs[..., :split].unflatten(-1, (pairs.history, channels)), pairs.targets], -2
     )
-    constants = pairs.inputs[..., split:]
-    history: Sequence[Any] = [frames] * pairs.history
-    model.set_normalisers([*history, constants], frames.diff(dim=-2) if increments else frames)
+    inputs = [frames] * pairs.history
+    if pairs.inputs.shape[-1] > split:
+        inputs.append(pairs.inputs[..., split:])
+    model.set_normalisers(inputs, frames.diff(dim=-2) if increments else frames)

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_named(burgers: Path, tmp_path: Path) -> None:
         load_pairs(burgers, task="final", n_in=3, n_out=4)
     with pytest.raises(ConfigError, match="two or more frames"):
         load_pairs(burgers, task="spacetime", n_in=5)
-    with pytest.raises(ConfigError, match=r"n_in=2, n_out=0: .*leave them out"):
+    with pytest.raises(ConfigError, match=r"n_in=2, n_out=0, start=0: .*leave them out"):
         load_pairs(darcy, n_in=2)
     assert load_pairs(darcy).turnable
     assert not load_pairs(burgers, task="spacetime", n_in=2).turnable

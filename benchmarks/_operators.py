@@ -1,0 +1,50 @@
+"""From a recipe to a tested operator, in ``build/benchmarks``.
+
+Hours of work are not repeated: what a commit has trained it finds again, and goes on where it was interrupted.
+With ``--reuse`` runs of other commits and of changed files count, too.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sciml.datasets import generate
+from sciml.datasets.recipe import Recipe
+from sciml.files import read_json
+from sciml.provenance import collect
+from sciml.training import TrainConfig, evaluate, train
+
+FOLDER = Path(__file__).parents[1] / "build" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, its errors by stride, and the seconds that training took, tests included."""
+
+    run: Path
+    data: Path
+    errors: dict[int, dict[str, Any]]
+    parameters: int
+    seconds: float
+
+
+def dataset(name: str, recipe: Recipe, n: int) -> Path:
+    """Generate a dataset, or find it as an earlier benchmark left it."""
+    path = FOLDER / f"{name}.h5"
+    generate(recipe, n, path, resume=path.exists())
+    return path
+
+
+def trained(
+    name: str, data: Path, config: TrainConfig, model: object, strides: tuple[int, ...] = ()
+) -> Trained:
+    """Train an operator and test it at several resolutions."""
+    run, commit = FOLDER / name, collect()["git_commit"]
+    there = (run / "config.json").exists()
+    same = there and read_json(run / "config.json")["provenance"]["git_commit"] == commit
+    resume = there and ("--reuse" in sys.argv or (same and "dirty" not in commit))
+    result = train(config, data, run, model=model, resume=resume, overwrite=there and not resume)
+    rows = evaluate(run, data, strides=strides or (config.stride,))
+    errors = {row["stride"]: row for row in rows}
+    return Trained(run, data, errors, result["parameters"], result["seconds"])
