@@ -195,9 +195,9 @@ def main() -> None:
         ],
         rows,
         f"{SAMPLES} test samples at once; a ratio below 1: the solver is faster. Neither generating training data "
-        "nor training is counted. The solver for Burgers' equation and Navier-Stokes is given the last input frame "
-        "of the surrogate; that of Darcy flow, whose stored solutions are those on 85 x 85 nodes, every n-th of these nodes' "
-        "coefficients, to a residual of 1e-4. Figure: docs/equal_error.png.",
+        "nor training is counted. The solvers of the first two are given the last input frame of the surrogate, that "
+        "of Darcy flow, whose stored solutions are those on 85 x 85 nodes, every n-th of their coefficients, and it "
+        "stops at a residual of 1e-4. Figure: docs/equal_error.png.",
     )
 
 

@@ -57,7 +57,8 @@ class TrainConfig:
     unroll: int = 1
     """Task step: steps in a row whose errors are averaged."""
     pushforward: bool = False
-    """Task step: only the last of the steps in a row counts, and gradients go through it alone."""
+    """Task step: no gradients from one of the steps in a row to those before it (with unroll=2 the one-step and
+    stability losses of Brandstetter et al., ICLR 2022, arXiv 2202.03376)."""
     noise: float = 0.0
     """Task step: deviation of Gaussian noise on the given frames, in units of each channel's own."""
     increments: bool = False

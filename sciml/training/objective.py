@@ -95,15 +95,12 @@ class Objective:
         return relative_h1(prediction, target, self.pairs.spacing, self.pairs.periodic, mask)
 
     def _unrolled(self, model: Operator, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
-        *earlier, last = range(self.config.unroll)
         terms = []
-        for step in (*earlier, last):
-            counts = step == last or not self.config.pushforward
-            with torch.set_grad_enabled(counts):
-                prediction = self._apply(model, inputs)
-            if counts:
-                terms.append(self._error(prediction, targets[..., step, :], mask))
-            inputs = advance(inputs, prediction, self.pairs.history)
+        for step in range(self.config.unroll):
+            prediction = self._apply(model, inputs)
+            terms.append(self._error(prediction, targets[..., step, :], mask))
+            frame = prediction.detach() if self.config.pushforward else prediction
+            inputs = advance(inputs, frame, self.pairs.history)
         return torch.stack(terms).mean(0)
 
     def _noisy(self, model: Operator, inputs: Tensor, samples: np.ndarray, epoch: int) -> Tensor:

@@ -111,17 +111,17 @@ def test_losses_of_steps_in_a_row(gray_scott: Path) -> None:
         assert float(loss.detach()) == pytest.approx(float(sum(errors)) / 2, rel=1e-6)
     losses.sum().backward()
     through = float(model.scale.grad)
-    # Of the push-forward only the second step counts, and its input is a constant.
+    # With the push-forward the losses are the same, and the second step's input is a constant.
     model.zero_grad()
     pushed = Objective(TrainConfig(task="step", n_in=2, unroll=2, pushforward=True), pairs)
-    losses = pushed.losses(model, np.array([0]), 0, 0)
-    inputs, targets = pairs.window(0, 0, 2)
-    assert float(losses.detach()[0]) == pytest.approx(
-        float(relative_l2(4 * inputs[None, ..., 2:4], targets[None, ..., 1, :])), rel=1e-6
-    )
+    losses = pushed.losses(model, np.array([0, 3]), 0, 0)
     losses.sum().backward()
     scale = torch.ones((), requires_grad=True)
-    relative_l2(scale * 4 * inputs[None, ..., 2:4], targets[None, ..., 1, :]).sum().backward()
+    for row, start in ((0, 0), (1, 1)):
+        inputs, targets = pairs.window(row, start, 2)
+        for s in (1, 2):
+            error = relative_l2(scale * 2.0**s * inputs[None, ..., 2:4], targets[None, ..., s - 1, :])
+            (error.sum() / 2).backward()
     assert float(model.scale.grad) == pytest.approx(float(scale.grad), rel=1e-5)
     assert through != pytest.approx(float(scale.grad), rel=1e-2)
 
@@ -154,7 +154,7 @@ def test_normalisers_of_steps(burgers: Path) -> None:
 
 @pytest.mark.parametrize(
     ("epochs", "extra"),
-    [(4, {}), (3, {"increments": True, "noise": 0.01}), (8, {"unroll": 2, "pushforward": True})],
+    [(4, {}), (3, {"increments": True, "noise": 0.01}), (3, {"unroll": 2, "pushforward": True})],
 )
 def test_training_of_steps(burgers: Path, tmp_path: Path, epochs: int, extra: dict) -> None:
     config = TrainConfig(task="step", n_in=2, epochs=epochs, batch_size=12, lr=1e-2, **extra)
