@@ -20,7 +20,7 @@ class EvaluateArguments:
     run: tyro.conf.Positional[str]
     """Run folder of a finished training."""
     data: tyro.conf.Positional[str]
-    """Dataset; samples that the run trained on are left out."""
+    """Dataset; samples that the run trained on, or chose its weights by, are left out."""
     strides: tuple[int, ...] = ()
     """Evaluate on every stride-th node; by default 1, 2, 4, ... while the model can."""
     device: str = "auto"

@@ -247,7 +247,8 @@ class FNO(Operator):
 
     def map_normalised(self, a: Tensor) -> Tensor:
         """Map normalised input functions to normalised output functions, both channels last."""
-        if torch.is_grad_enabled() or a.device.type != "cpu":
+        # An exported or compiled program must hold for batches of any length.
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or a.device.type != "cpu":
             return self._map(a)
         # Few samples at a time stay in the processor's caches.
         count = max(1, CACHED // (math.prod(a.shape[1:-1]) * self.config.width))

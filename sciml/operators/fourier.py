@@ -162,9 +162,9 @@ class TruncatedFourier:
                 )
 
     def _of(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return _tables(
-            size, self.modes[axis] // 2, self.periodic[axis], self.padding, like.device, like.dtype
-        )
+        # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
+        build = _tables.__wrapped__ if torch.compiler.is_compiling() else _tables
+        return build(size, self.modes[axis] // 2, self.periodic[axis], self.padding, like.device, like.dtype)
 
     def analyse(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return the coefficients of v.
@@ -248,4 +248,6 @@ class TruncatedFourier:
         if add_to is None:
             return torch.matmul(table, flat)
         flat = flat.flatten(0, -3)
-        return add_to.flatten(0, -3).baddbmm_(table.expand(len(flat), *table.shape), flat).view(add_to.shape)
+        return (
+            add_to.flatten(0, -3).baddbmm_(table.expand(flat.shape[0], *table.shape), flat).view(add_to.shape)
+        )

@@ -1,0 +1,75 @@
+"""``sciml predict``: a trained operator applied to a dataset."""
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from sciml.errors import ConfigError
+
+from .parsing import parse
+
+__all__ = ["run"]
+
+EXAMPLE = "sciml predict runs/darcy darcy.h5 -o predicted.h5"
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    """What to predict."""
+
+    model: tyro.conf.Positional[str]
+    """Run folder of a finished training, or a model.safetensors."""
+    input: tyro.conf.Positional[str]
+    """Dataset with the model's input fields."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
+    """HDF5 file to write."""
+    stride: int = 1
+    """Read every stride-th node."""
+    frames: int = 0
+    """Frames that a model of task step predicts, also more than in training; 0 for as many."""
+    batch_size: int = 20
+    """Trajectories in memory at a time."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    overwrite: bool = False
+    """Replace an existing output."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def run(arguments: list[str], plugins: list[str]) -> None:
+    """Predict, write the file and say what is in it."""
+    description = "Apply a trained operator to a dataset, HDF5 to HDF5."
+    options = parse(PredictArguments, "sciml predict", arguments, description, EXAMPLE)
+    if not options.output:
+        raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLE}'")
+
+    from sciml.datasets import FieldsDataset
+    from sciml.training.prediction_files import predict_file
+
+    path = predict_file(
+        options.model,
+        options.input,
+        options.output,
+        stride=options.stride,
+        device=options.device,
+        batch_size=options.batch_size,
+        frames=options.frames,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
+    )
+    with FieldsDataset(path) as data:
+        count = "" if data.steady else f", {len(data.times)} frames"
+        grid = " x ".join(map(str, data.resolution))
+        overflowed = int((data.checks["not_finite"][0] > 0).sum())
+        print(
+            f"wrote {path}: {', '.join(data.targets)} of {data.n_trajectories} trajectories at {grid}{count}; "
+            f"look at it with: sciml inspect {path}"
+        )
+    if overflowed:
+        print(
+            f"sciml: warning: the prediction of {overflowed} trajectories is not finite: predict fewer frames",
+            file=sys.stderr,
+        )
