@@ -3,6 +3,7 @@
 from .base import Operator, operator_registry
 from .deeponet import DeepONet, DeepONetConfig
 from .differentiable import DifferentiableSolve
+from .export import export_onnx
 from .fno import FNO, FNOConfig
 from .legacy import from_legacy
 from .spectral import SpectralConv
@@ -18,6 +19,7 @@ __all__ = [
     "SpectralConv",
     "UNet",
     "UNetConfig",
+    "export_onnx",
     "from_legacy",
     "operator_registry",
 ]

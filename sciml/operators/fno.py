@@ -174,10 +174,11 @@ class FourierLayer(nn.Module):
             first, activation, second = self.mlp
             hidden = activation(first(result))
             # Sums in the memory of their first term: memory is what pointwise steps wait for.
-            result = self.mlp_skip(v, second.bias)
             if torch.is_autocast_enabled(v.device.type):
-                result = result + linear(hidden, second.weight)
+                result = self.mlp_skip(v)
+                result = result + second(hidden)
             else:
+                result = self.mlp_skip(v, second.bias)
                 result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
             result = self.norms[1](result) if self.norms else result
             result = gelu(result) if self.activate else result
