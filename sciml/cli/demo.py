@@ -191,4 +191,4 @@ def _train(report: "Report", output: Path) -> None:
     report.table(head, cells)
     report.figure(plot_history(result["history"]), "loss", "Training loss and test error by epoch.")
     figure = plot_samples(output / "fno", output / "darcy.h5")
-    report.figure(figure, "prediction", "The median and the worst test sample at 85 x 85.")
+    report.figure(figure, "prediction", "The median and the worst test samples at 85 x 85.")

@@ -174,8 +174,10 @@ class Operator(nn.Module):
             model.load_state_dict(tensors)
             model.adds_to = header["adds_to"]
         except (TypeError, KeyError, RuntimeError, ConfigError) as error:
+            # Of a long list of tensors the first.
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise DatasetFormatError(
-                f"{str(path)!r}: weights and architecture do not agree ({error}): restore the file"
+                f"{str(path)!r}: weights and architecture do not agree ({reason}): restore the file"
             ) from error
         return model.eval()  # type: ignore[return-value]
 

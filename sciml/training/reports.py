@@ -72,7 +72,7 @@ def plot_history(history: list[dict[str, float]]) -> "Figure":
     ax.semilogy(
         epochs, [record["test_relative_l2"] for record in history], "s-", ms=3, label="test relative L2"
     )
-    ax.set(xlabel="epoch", ylabel="relative L2 error")
+    ax.set(xlabel="epoch", ylabel="relative error")
     ax.grid(alpha=0.3, which="both")
     ax.legend()
     return figure

@@ -209,7 +209,7 @@ def test_models_load_safely(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetFormatError, match="is a checkpoint, not a model"):
         FNO.load(run / "checkpoint.safetensors")
     for version, remedy in ((9, "upgrade"), (1, "train again")):
-        other = content.replace(b'\\"format_version\\": 2', b'\\"format_version\\": %d' % version)
+        other = content.replace(b'\\"format_version\\": 3', b'\\"format_version\\": %d' % version)
         (tmp_path / "other.safetensors").write_bytes(other)
         with pytest.raises(DatasetFormatError, match=f"format version {version}.*{remedy}"):
             FNO.load(tmp_path / "other.safetensors")
