@@ -55,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error), 1)
     except MemoryError as error:
         return _fail(f"out of memory ({error}): use a smaller grid, fewer modes or a narrower model", 1)
+    except RuntimeError as error:
+        # As torch says it, on processors and on GPUs.
+        if not any(text in str(error) for text in ("out of memory", "not enough memory")):
+            raise
+        return _fail("out of memory: use a smaller grid or batch, fewer modes or a narrower model", 1)
     except OSError as error:
         name = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or str(error) or type(error).__name__}{name}", 1)

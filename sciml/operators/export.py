@@ -24,6 +24,9 @@ from .base import Operator
 
 __all__ = ["export_onnx"]
 
+LARGEST = 2**31 - 2**24
+"""Bytes of weights in one file, with room for the tables."""
+
 
 def export_onnx(
     model: Operator, path: str | Path, resolution: Sequence[int], overwrite: bool = False
@@ -47,7 +50,8 @@ def export_onnx(
     Raises
     ------
     ConfigError
-        If the grid has another number of axes or is too coarse for the model, or a package is not installed.
+        If the grid has another number of axes or is too coarse for the model, the model is too large for the
+        format, or a package is not installed.
     OutputExistsError
         If the file exists.
     StorageError
@@ -64,6 +68,11 @@ def export_onnx(
             f"resolution={resolution}: give one number of nodes for each of the model's {len(model.periodic)} axes"
         )
     model.check_resolution(resolution)
+    size = 4 * model.parameter_count
+    if size > LARGEST:
+        raise ConfigError(
+            f"model of {size / 2**30:.1f} GiB: an ONNX file holds 2 GiB at most; export a smaller one"
+        )
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(

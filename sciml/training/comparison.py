@@ -43,7 +43,7 @@ class _Run:
     def settings(self) -> dict[str, Any]:
         """All settings but the seed, flat; the file's name only where nothing else says what it holds."""
         parts = {name: self.config[name] for name in ("train", "model", "data")}
-        flat = _flat(parts) | {"processes": self.config.get("processes", 1)}
+        flat = _flat(parts) | {"processes": self.config["processes"]}
         dropped = ["train.seed", "train.device", *(["data.file"] if self.config["data"]["config"] else [])]
         return {name: value for name, value in flat.items() if name not in dropped}
 
@@ -163,6 +163,8 @@ def _open_one(folder: Path, name: str) -> _Run:
                 f"run {str(folder)!r} is not finished (no {file}): resume it (sciml train --resume), or leave it out"
             )
     config, history = read_json(folder / "config.json"), read_json(folder / "history.json")
+    if not ({"train", "model", "data", "processes"} <= set(config) and history):
+        raise ConfigError(f"run {str(folder)!r} is not one of 'sciml train' of this version: leave it out")
     return _Run(folder, name, config, history, Operator.load(folder))
 
 
@@ -298,7 +300,7 @@ def _matrix(groups: list[list[_Run]], labels: list[str], data: str | Path, devic
 def _task(header: dict[str, Any]) -> str:
     """What decides how pairs are read and whether they fit."""
     train, data = header["train"], header["data"]
-    parts = [train["task"], train["n_in"], train["n_out"], train.get("start", 0)]
+    parts = [train["task"], train["n_in"], train["n_out"], train["start"]]
     return repr([*parts, data["inputs"], data["targets"], header["periodic"]])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sciml.errors import ConfigError
 
@@ -11,6 +11,7 @@ from .data import TaskName
 __all__ = ["TrainConfig"]
 
 CHOICES = {
+    "task": get_args(TaskName),
     "loss": ("l2", "h1"),
     "schedule": ("onecycle", "cosine", "constant"),
     "precision": ("float32", "bfloat16"),
@@ -51,7 +52,8 @@ class TrainConfig:
     batch_size: int = 20
     """Samples per step, of each process."""
     loss: Literal["l2", "h1"] = "l2"
-    """Relative error in L2, or in H1 (with gradients from second-order differences)."""
+    """Relative error in L2, or in H1 (with derivatives from second-order differences, of task spacetime in time,
+    too)."""
     physics: float = 0.0
     """Weight of the equation's relative residual (PINO); task spacetime of recipes on periodic boxes."""
     unroll: int = 1
@@ -65,7 +67,7 @@ class TrainConfig:
     """Task step: learn the change from the last frame to the next one."""
     symmetric: bool = False
     """Reflect and turn every batch at random: for problems of scalar fields that all reflections and
-    exchanges of the axes leave the same, as Darcy flow on the square."""
+    exchanges of the axes leave the same, as Darcy flow on the square (not vorticity, whose sign changes)."""
     lr: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
@@ -81,7 +83,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes all but the Fourier transforms in mixed precision, for GPUs."""
     seed: int = 0
-    """Of the initial weights, the order of the samples and the noise."""
+    """Of the initial weights, the order of the samples, reflections and noise."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

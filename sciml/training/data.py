@@ -176,7 +176,10 @@ def load_pairs(
         turnable = (
             task != "spacetime"
             and all(data[name].parent.name == "/t0_fields" for name in (*data.inputs, *data.targets))
-            and len({*zip(data.resolution, periodic, np.round(spacing, 7), strict=True)}) == 1
+            and len(
+                {*zip(data.resolution, periodic, np.round(np.divide(spacing, spacing[0]), 5), strict=True)}
+            )
+            == 1
         )
         history = n_in if task == "step" else 0
         names = data.inputs, data.targets
@@ -209,8 +212,8 @@ def read_inputs(
         moving = {name for name in names if data.is_time_varying(name)}
         if moving != set(state):
             raise ConfigError(
-                f"task='step': {str(data.path)!r} has inputs {', '.join(sorted(moving))} that vary in time, targets "
-                f"{', '.join(state)}: a step from frame to frame needs them to be the same"
+                f"task='step': {str(data.path)!r} has inputs {sorted(moving)} that vary in time, targets "
+                f"{sorted(state)}: a step from frame to frame needs them to be the same"
             )
         given = torch.cat([_read(data, name, stride, frames, rows) for name in state], -1).flatten(1 + dim)
         names = [name for name in names if name not in moving]

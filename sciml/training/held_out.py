@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sciml.datasets import FieldsDataset
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.operators import Operator
 from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors
@@ -35,9 +35,15 @@ def model_header(run: str | Path) -> dict[str, Any]:
     Raises
     ------
     DatasetFormatError
-        If there is no such file, or it is damaged.
+        If there is no such file, it is damaged, or was not written by a training run.
     """
-    return load_tensors(Path(run) / MODEL_FILE, "model")[1]
+    path = Path(run) / MODEL_FILE
+    header = load_tensors(path, "model")[1]
+    if not {"data", "train"} <= set(header):
+        raise DatasetFormatError(
+            f"{str(path)!r} does not say what it was trained on: give the folder of a run of 'sciml train'"
+        )
+    return header
 
 
 def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pairs:
@@ -49,8 +55,7 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
         If the dataset's fields or grid are not of the run's kind.
     """
     trained, settings = header["data"], header["train"]
-    # Older files say nothing of the first frame: it was 0.
-    frames = settings["n_in"], settings["n_out"], settings.get("start", 0)
+    frames = settings["n_in"], settings["n_out"], settings["start"]
     pairs = load_pairs(data, stride, settings["task"], *frames)
     for role, names in zip(("inputs", "targets"), pairs.names, strict=True):
         if list(names) != trained[role]:
@@ -69,8 +74,10 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
 def unseen_rows(header: dict[str, Any], pairs: Pairs, data: str | Path) -> np.ndarray:
     """Return which samples of a dataset a run neither trained on nor chose its weights by.
 
-    Trajectories of the run's own recipe are known by their seeds, at any resolution; those of a file without
-    seeds that was imported from the same source, or has the same name, by their places.
+    Trajectories of the run's own recipe are known by their seeds, at any resolution, and so are those of which
+    it is not known that their recipe is another, such as of predictions; those of a file without seeds that was
+    imported from the same source, or has the same name, by their places. An export to another format and back
+    loses the seeds: what was trained on before cannot be recognised after.
 
     Raises
     ------
@@ -79,13 +86,12 @@ def unseen_rows(header: dict[str, Any], pairs: Pairs, data: str | Path) -> np.nd
     """
     trained = header["data"]
     everything = np.arange(len(pairs))
-    # Older files know of no validation samples.
     if pairs.seeds is not None and (pairs.seeds >= 0).all():
-        seen = [*(trained["train_seeds"] or []), *(trained.get("valid_seeds") or [])]
-        same = trained["config"].get("recipe") == pairs.config.get("recipe")
-        rows = everything[~np.isin(pairs.seeds, seen)] if same else everything
+        seen = [*(trained["train_seeds"] or []), *(trained["valid_seeds"] or [])]
+        recipes = {_recipe(trained["config"]), _recipe(pairs.config)} - {None}
+        rows = everything[~np.isin(pairs.seeds, seen)] if len(recipes) < 2 else everything
     elif pairs.config == trained["config"] and (pairs.config or Path(data).name == trained["file"]):
-        parts = trained["train_rows"], trained.get("valid_rows", [0, 0])
+        parts = trained["train_rows"], trained["valid_rows"]
         rows = np.setdiff1d(everything, np.concatenate([np.arange(*part) for part in parts]))
     else:
         rows = everything
@@ -95,6 +101,13 @@ def unseen_rows(header: dict[str, Any], pairs: Pairs, data: str | Path) -> np.nd
             "seeds"
         )
     return rows
+
+
+def _recipe(config: dict[str, Any]) -> str | None:
+    """The recipe that a file's trajectories, or those that it was predicted from, come from."""
+    while "recipe" not in config and "predicted_from" in config:
+        config = config["predicted_from"]["config"]
+    return config.get("recipe")
 
 
 def held_out_pairs(data: str | Path, stride: int, run: str | Path) -> Pairs:
@@ -115,7 +128,7 @@ def frame_times(header: dict[str, Any], data: str | Path, pairs: Pairs) -> np.nd
     settings = header["train"]
     if settings["task"] not in ("step", "spacetime"):
         return None
-    last = settings.get("start", 0) + settings["n_in"] - 1
+    last = settings["start"] + settings["n_in"] - 1
     with FieldsDataset(data) as opened:
         return np.atleast_2d(opened.times)[0][last : last + 1 + pairs.targets.shape[-2]].astype(float)
 

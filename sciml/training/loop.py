@@ -1,7 +1,7 @@
 """One training loop for every operator, which resumes exactly.
 
-The order of the samples and every random draw are functions of seed, epoch and sample, the learning rate one
-of the step. A run that was killed at any moment and resumed on the same machine ends with the same bits as one
+The order of the samples and every random draw are functions of seed, epoch, step and sample, the learning rate
+one of the step. A run that was killed at any moment and resumed on the same machine ends with the same bits as one
 that was not; it repeats at most the steps since its last checkpoint.
 """
 
@@ -32,7 +32,10 @@ from .prediction import predict_pairs
 from .reports import report_training
 from .run_folder import BEST_FILE, Average, Progress, load_checkpoint, open_run, save_checkpoint
 
-__all__ = ["learning_rate", "train"]
+__all__ = ["DIVERGED", "learning_rate", "train"]
+
+DIVERGED = 1e30
+"""What stands in a history for an error that is not finite, of a roll-out that left the range of its numbers."""
 
 
 def learning_rate(
@@ -99,8 +102,8 @@ def train(
     Returns
     -------
     dict
-        "test_relative_l2" of the weights that are kept, "history" (one record per epoch), "parameters",
-        "n_train", "n_test" and "seconds".
+        "test_relative_l2" of the weights that are kept, of "epoch"; "history" (one record per epoch; an error that is
+        not finite stands there as 1e30), "parameters", "n_train", "n_test" and "seconds".
 
     Raises
     ------
@@ -108,7 +111,7 @@ def train(
         If the folder exists and neither ``resume`` nor ``overwrite`` is given, or resuming would mix
         two different runs.
     ConvergenceError
-        If the loss is not finite; the last checkpoint is kept.
+        If the loss or its gradient is not finite; the last checkpoint, of finite weights, is kept.
     ConfigError, DatasetFormatError
         If settings and dataset do not fit together.
 
@@ -148,8 +151,8 @@ class _Trainer:
             empty = torch.nonzero(_norms(part) == 0)
             if len(empty):
                 raise ConfigError(
-                    f"the target of {name} sample {int(empty[0])} of {str(data)!r} is zero everywhere: its relative "
-                    "error is undefined, generate the data again without it"
+                    f"the target of {name} sample {int(empty[0, 0])} of {str(data)!r} is zero everywhere, or a frame "
+                    "of it: its relative error is undefined, generate the data again without it"
                 )
         self.objective = Objective(config, self.fit)
         fit = self.fit
@@ -164,6 +167,9 @@ class _Trainer:
         self.average: Average = {}
         if config.ema:
             self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.best: Average = {}
+        if config.n_valid:
+            self.best = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
@@ -196,7 +202,7 @@ class _Trainer:
         self.team.wait()
         state = Progress()
         if resume:
-            state = load_checkpoint(self.output, self.model, self.average, self.optimiser)
+            state = load_checkpoint(self.output, self.model, self.average, self.best, self.optimiser)
         config, saved = self.config, time.perf_counter()
         shown = progress and self.team.leads
         with (
@@ -223,8 +229,11 @@ class _Trainer:
                 state = Progress([*state.history, record])
                 bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
                 log.add(record)
-                if self.config.n_valid and state.best() is record and self.team.leads:
-                    self._save_model(BEST_FILE)
+                if config.n_valid and state.best() is record:
+                    with self._averaged():
+                        self.best = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+                    if self.team.leads:
+                        self._save_model(BEST_FILE, self.best)
                 ended = state.epoch == config.epochs or state.stopped(config.patience)
                 if ended or time.perf_counter() - saved >= checkpoint_seconds:
                     self._save(state)
@@ -250,13 +259,14 @@ class _Trainer:
             summed += losses.detach().sum()
         self.team.add_gradients(self.model.parameters(), summed)
         value = float(summed)
-        if not math.isfinite(value):
-            raise ConvergenceError(
-                f"the loss became {value} in epoch {epoch}, batch {batch} (samples {samples[:4].tolist()}...): "
-                f"lower lr={config.lr}; the last checkpoint is kept"
-            )
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        for name, number in (("loss", value), ("gradient", float(norm))):
+            if not math.isfinite(number):
+                raise ConvergenceError(
+                    f"the {name} became {number} in epoch {epoch}, batch {batch} (samples "
+                    f"{samples[:4].tolist()}...): start again with a lower lr than {config.lr} and --overwrite, or "
+                    "look at these samples; weights and checkpoint are those before this batch"
+                )
         self.optimiser.step()
         if self.average:
             # Of few steps the average is short.
@@ -272,12 +282,9 @@ class _Trainer:
         with self._averaged():
             for name, part in (("valid", self.valid), ("test", self.test)):
                 if len(part):
-                    record[f"{name}_relative_l2"] = error = self._error(part)
-                    if not math.isfinite(error):
-                        raise ConvergenceError(
-                            f"the {name} error became {error} after epoch {state.epoch}: lower lr={self.config.lr}; "
-                            "the last checkpoint is kept"
-                        )
+                    error = self._error(part)
+                    # A roll-out of a young model may well overflow.
+                    record[f"{name}_relative_l2"] = error if math.isfinite(error) else DIVERGED
         return {**record, "seconds": time.perf_counter() - started}
 
     def _error(self, pairs: Pairs) -> float:
@@ -294,11 +301,11 @@ class _Trainer:
 
     def _save(self, state: Progress) -> None:
         if self.team.leads:
-            save_checkpoint(self.output, self.model, self.average, self.optimiser, state)
+            save_checkpoint(self.output, self.model, self.average, self.best, self.optimiser, state)
 
-    def _save_model(self, name: str) -> None:
+    def _save_model(self, name: str, weights: Average) -> None:
         description = {"data": self.resolved["data"], "train": self.resolved["train"]}
-        with self._averaged():
+        with _Exchanged(self.model, weights):
             self.model.save(self.output / name, description)
 
     def _finish(self, state: Progress) -> dict[str, Any]:
@@ -316,12 +323,7 @@ class _Trainer:
             write_json(self.output / "history.json", state.history)
             report_training(self.output, self.resolved, result)
             # The model comes last: where it is, the run is complete.
-            if self.config.n_valid:
-                best = Operator.load(self.output / BEST_FILE)
-                description = {"data": self.resolved["data"], "train": self.resolved["train"]}
-                best.save(self.output / MODEL_FILE, description)
-            else:
-                self._save_model(MODEL_FILE)
+            self._save_model(MODEL_FILE, self.best or self.average)
         self.team.wait()
         return result
 
@@ -373,5 +375,8 @@ class _Log:
 
 
 def _norms(pairs: Pairs) -> Tensor:
-    weight = 1 if pairs.target_mask is None else pairs.target_mask
-    return (pairs.targets * weight).flatten(1).norm(dim=1)
+    """Of each sample's target, as the loss divides by: of every frame of an autoregressive task."""
+    targets = pairs.targets if pairs.target_mask is None else pairs.targets * pairs.target_mask
+    if not pairs.history:
+        return targets.flatten(1).norm(dim=1)
+    return targets.movedim(-2, 1).flatten(2).norm(dim=2).min(dim=1).values

@@ -45,6 +45,11 @@ class Objective:
                     f"unroll={config.unroll}: {pairs.windows} frames follow the given ones, ask for fewer steps in "
                     "a row"
                 )
+        if config.loss == "h1" and min(pairs.resolution) < 3:
+            raise ConfigError(
+                f"loss='h1' on {' x '.join(map(str, pairs.resolution))} nodes: differences need three along each axis, "
+                "frames included; use a finer grid, more frames, or loss='l2'"
+            )
         self.residual = PeriodicResidual(pairs) if config.physics else None
 
     def __len__(self) -> int:
@@ -72,7 +77,7 @@ class Objective:
             inputs, targets = pairs.inputs[rows], pairs.targets[rows]
         turn: Callable[[Tensor], Tensor] = lambda v: v  # noqa: E731 - the other is made by a call
         if config.symmetric:
-            turn = random_symmetry(np.random.default_rng([config.seed, epoch, step]), len(pairs.resolution))
+            turn = random_symmetry(np.random.default_rng([config.seed, epoch, step, 2]), pairs.periodic)
         inputs, targets = turn(inputs.to(device)), turn(targets.to(device))
         mask = None if pairs.mask is None else turn(pairs.mask[rows].to(device))
         if config.noise:
@@ -118,11 +123,20 @@ class Objective:
         return torch.cat([inputs[..., :channels] + noise, inputs[..., channels:]], -1)
 
 
-def random_symmetry(rng: np.random.Generator, dim: int) -> Callable[[Tensor], Tensor]:
-    """Reflect some of the axes of space and exchange them, of tensors of shape (B, *space, ...)."""
+def random_symmetry(rng: np.random.Generator, periodic: tuple[bool, ...]) -> Callable[[Tensor], Tensor]:
+    """Reflect some of the axes of space, x to -x, and exchange them, of tensors of shape (B, *space, ...)."""
+    dim = len(periodic)
     flipped = [axis + 1 for axis in range(dim) if rng.integers(2)]
+    # The node at 0 of a periodic axis stays where it is.
+    rolled = [axis for axis in flipped if periodic[axis - 1]]
     order = (0, *(1 + rng.permutation(dim)).tolist())
-    return lambda v: v.flip(flipped).permute(*order, *range(dim + 1, v.ndim))
+
+    def turn(v: Tensor) -> Tensor:
+        v = v.flip(flipped)
+        v = v.roll([1] * len(rolled), rolled) if rolled else v
+        return v.permute(*order, *range(dim + 1, v.ndim))
+
+    return turn
 
 
 def fit_normalisers(model: Operator, pairs: Pairs, increments: bool) -> None:

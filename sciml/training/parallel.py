@@ -80,6 +80,8 @@ def team(device: torch.device) -> Iterator[Team]:
     if size == 1:
         yield Team()
         return
+    if "MASTER_ADDR" not in os.environ:
+        raise ConfigError(f"WORLD_SIZE={size} without MASTER_ADDR: start several processes with torchrun")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -90,7 +92,8 @@ def team(device: torch.device) -> Iterator[Team]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that a name means; "auto" is the GPU if there is one, of several processes its own.
+    """Return the device that a name means; "auto" is the GPU if there is one, and of several processes each has its
+    own.
 
     Raises
     ------
@@ -98,12 +101,9 @@ def resolve_device(name: str) -> torch.device:
         If the device is unknown or not there.
     """
     if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        rank = os.environ.get("LOCAL_RANK")
-        if rank is None:
-            return torch.device("cuda")
-        name = f"cuda:{rank}"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

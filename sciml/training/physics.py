@@ -49,19 +49,31 @@ class PeriodicResidual:
         self.solver = SpectralSolver(recipe.pde(), grid, step=1.0, dealias="padded", source=source)
         self.interval = pairs.spacing[-1]
         self.components = self.solver.equation.components
+        for row, (inputs, target) in enumerate(zip(pairs.inputs, pairs.targets, strict=True)):
+            if not self._change(torch.cat([self._given(inputs), target], -2)).any():
+                raise ConfigError(
+                    f"physics: the state of training sample {row} does not change, which leaves nothing to compare its "
+                    "residual with; leave the sample out"
+                )
+
+    def _given(self, inputs: Tensor) -> Tensor:
+        """The last given frame."""
+        return inputs[..., :1, :].unflatten(-1, (self.components, -1))[..., -1]
+
+    def _change(self, frames: Tensor) -> Tensor:
+        """Central differences in time."""
+        return (frames[..., 2:, :] - frames[..., :-2, :]) / (2 * self.interval)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Return r_n of frames of shape (B, *space, T, components), shape (B, *space, T - 2, components)."""
         # (B, T, components, *space) and back.
         rate = self.solver.rate(frames.movedim((-2, -1), (1, 2)).contiguous()).movedim((1, 2), (-2, -1))
         before, here, after = rate[..., :-2, :], rate[..., 1:-1, :], rate[..., 2:, :]
-        change = (frames[..., 2:, :] - frames[..., :-2, :]) / (2 * self.interval)
-        return change - (before + 4 * here + after) / 6
+        return self._change(frames) - (before + 4 * here + after) / 6
 
     def relative(self, inputs: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return |r| of a prediction, the last given frame before it, over |u_t| of the target, shape (B,)."""
-        given = inputs[..., :1, :].unflatten(-1, (self.components, -1))[..., -1]
+        given = self._given(inputs)
         residual = self(torch.cat([given, prediction], -2))
-        known = torch.cat([given, target], -2)
-        change = (known[..., 2:, :] - known[..., :-2, :]) / (2 * self.interval)
+        change = self._change(torch.cat([given, target], -2))
         return residual.flatten(1).norm(dim=1) / change.flatten(1).norm(dim=1)

@@ -244,7 +244,7 @@ def _plan(header: dict[str, Any], data: FieldsDataset, frames: int) -> _Plan:
         return _Plan(task, inputs, targets, tuple(fixed), -1, 1, (0.0, 1.0))
     if data.times.ndim > 1:
         raise ConfigError(f"input {name!r} has other times for every trajectory: give one file for each")
-    n_in, start, known = settings["n_in"], settings.get("start", 0), data.times.astype(float)
+    n_in, start, known = settings["n_in"], settings["start"], data.times.astype(float)
     first = 0 if len(known) == n_in else start
     if len(known) < first + n_in:
         raise ConfigError(

@@ -72,6 +72,14 @@ def plot_history(history: list[dict[str, float]]) -> "Figure":
     ax.semilogy(
         epochs, [record["test_relative_l2"] for record in history], "s-", ms=3, label="test relative L2"
     )
+    if "valid_relative_l2" in history[0]:
+        ax.semilogy(
+            epochs,
+            [record["valid_relative_l2"] for record in history],
+            "^-",
+            ms=3,
+            label="validation relative L2",
+        )
     ax.set(xlabel="epoch", ylabel="relative error")
     ax.grid(alpha=0.3, which="both")
     ax.legend()
@@ -84,11 +92,18 @@ def report_training(output: Path, resolved: dict[str, Any], result: dict[str, An
     report = Report(f"Training run {output.name}", output)
     report.text(
         f"{model['architecture']} ({result['parameters']:,} parameters), trained on {result['n_train']} samples of "
-        f"{data['file']} at {size(data['resolution'])} for {settings['epochs']} epochs in "
+        f"{data['file']} at {size(data['resolution'])} for {len(result['history'])} epochs in "
         f"{result['seconds']:.0f} s."
     )
-    report.text(f"Relative L2 error on {result['n_test']} test samples: {result['test_relative_l2']:.4f}.")
-    report.figure(plot_history(result["history"]), "loss", "Training loss and test error, relative L2.")
+    report.text(
+        f"Relative L2 error on {result['n_test']} test samples: {result['test_relative_l2']:.4f}, of the weights after "
+        f"epoch {result['epoch'] + 1}."
+    )
+    report.figure(
+        plot_history(result["history"]),
+        "loss",
+        "Training loss, and relative L2 errors of samples that are not trained on.",
+    )
     report.section("Settings")
     report.table(["setting", "value"], [*model.items(), *settings.items()])
     report.save()

@@ -1,8 +1,8 @@
 """The folder of a run: its settings, and the state from which it goes on.
 
 ``config.json`` comes first and says what the run is. ``checkpoint.safetensors`` holds weights, their moving
-average, the optimiser's moments and the place in the epoch; it is replaced as a whole. Random draws are
-functions of seed, epoch and sample, so this is all there is to a run's state.
+average, the best ones, the optimiser's moments and the place in the epoch; it is replaced as a whole. Random
+draws are functions of seed, epoch, step and sample, so this is all there is to a run's state.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ __all__ = ["BEST_FILE", "Progress", "load_checkpoint", "open_run", "save_checkpo
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST_FILE = "best.safetensors"
-# What a run and its evaluations leave, most telling first.
+# What a run and its evaluations leave. First what another run could go on from.
 STALE = (
+    CHECKPOINT,
     MODEL_FILE,
     BEST_FILE,
-    CHECKPOINT,
     "history.json",
     "report.html",
     "loss.png",
@@ -114,20 +114,26 @@ def open_run(output: Path, resolved: dict[str, Any], resume: bool, overwrite: bo
 
 
 def save_checkpoint(
-    output: Path, model: Operator, average: Average, optimiser: torch.optim.Optimizer, progress: Progress
+    output: Path,
+    model: Operator,
+    average: Average,
+    best: Average,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
 ) -> None:
     """Write the whole state of a run, atomically."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"average/{name}": tensor for name, tensor in average.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for name, parameter in model.named_parameters():
         tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.state[parameter].items()}
     save_tensors(output / CHECKPOINT, tensors, "checkpoint", {"progress": vars(progress)})
 
 
 def load_checkpoint(
-    output: Path, model: Operator, average: Average, optimiser: torch.optim.Optimizer
+    output: Path, model: Operator, average: Average, best: Average, optimiser: torch.optim.Optimizer
 ) -> Progress:
-    """Read the state of a run into a model, its average and its optimiser; a run without one is at its start.
+    """Read the state of a run into a model, its other weights and its optimiser; a run without one is at its start.
 
     Raises
     ------
@@ -138,13 +144,14 @@ def load_checkpoint(
     if not path.exists():
         return Progress()
     tensors, header = load_tensors(path, "checkpoint")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, key = name.split("/", 1)
         parts[part][key] = tensor
     model.load_state_dict(parts["model"])
-    for name, tensor in average.items():
-        tensor.copy_(parts["average"][name])
+    for part, weights in (("average", average), ("best", best)):
+        for name, tensor in weights.items():
+            tensor.copy_(parts[part][name])
     for name, parameter in model.named_parameters():
         prefix = f"{name}/"
         state = {

@@ -137,6 +137,7 @@ class SpectralSolver:
             # Even along the last axis: real lines of odd length are slow.
             last = 2 * scipy.fft.next_fast_len(-(-least.pop() // 2), real=True)
             self.nodes = (*(scipy.fft.next_fast_len(n, real=True) for n in least), last)
+        self._runs: dict[str, _Run] = {}
         if callable(source):
             _require_signature(source, grid.dim)
         shape = (equation.components, *grid.shape)
@@ -241,7 +242,7 @@ class SpectralSolver:
         Raises
         ------
         ConfigError
-            If the shape is another.
+            If the shape or the precision is another.
 
         Examples
         --------
@@ -251,14 +252,12 @@ class SpectralSolver:
         >>> bool(np.allclose(solver.rate(np.sin(grid.axes[0])[None]), -np.cos(grid.axes[0])))
         True
         """
-        wanted = (self.equation.components, *self.grid.shape)
-        if tuple(getattr(u, "shape", ()))[-len(wanted) :] != wanted:
-            raise ConfigError(
-                f"u of shape {tuple(getattr(u, 'shape', ()))}: give (*batch, {', '.join(map(str, wanted))})"
-            )
-        xp = array_namespace(u)
+        xp, wanted = self._require_states("u", u), (self.equation.components, *self.grid.shape)
         flat = xp.reshape(u, (-1, *wanted))
-        run = _Run(self, flat)
+        key = str((xp.__name__, u.dtype, device(u)))
+        if key not in self._runs:
+            self._runs[key] = _Run(self, flat)
+        run = self._runs[key]
         modes = self.basis.to_modes(flat)
         change = run.linear * modes + run.rate(t, modes)
         return xp.reshape(self.basis.to_grid(change), u.shape)
@@ -287,16 +286,23 @@ class SpectralSolver:
         frames = [u for _, u in every]
         return array_namespace(u0).stack(frames, axis=-self.grid.dim - 2)
 
+    def _require_states(self, name: str, u: Any) -> Any:
+        """Check states; return their library."""
+        if not hasattr(u, "dtype"):
+            raise ConfigError(f"{name} of type {type(u).__name__}: give an array")
+        xp, wanted = array_namespace(u), (self.equation.components, *self.grid.shape)
+        if tuple(u.shape[-len(wanted) :]) != wanted or 0 in tuple(u.shape):
+            raise ConfigError(
+                f"{name} of shape {tuple(u.shape)}: give (*batch, {', '.join(map(str, wanted))})"
+            )
+        if u.dtype not in (xp.float32, xp.float64):
+            raise ConfigError(f"{name} of dtype {u.dtype}: give float32 or float64")
+        return xp
+
     def _validated(
         self, u0: Array, times: Any, resolution: int | Sequence[int] | None, on_blowup: str
     ) -> tuple[np.ndarray, tuple[int, ...]]:
-        if not hasattr(u0, "dtype"):
-            raise ConfigError(f"u0 of type {type(u0).__name__}: give an array")
-        xp, wanted = array_namespace(u0), (self.equation.components, *self.grid.shape)
-        if tuple(u0.shape[-len(wanted) :]) != wanted or 0 in tuple(u0.shape):
-            raise ConfigError(f"u0 of shape {tuple(u0.shape)}: give (*batch, {', '.join(map(str, wanted))})")
-        if u0.dtype not in (xp.float32, xp.float64):
-            raise ConfigError(f"u0 of dtype {u0.dtype}: give float32 or float64")
+        xp = self._require_states("u0", u0)
         if not bool(xp.all(xp.isfinite(u0))):
             raise ConfigError("u0 contains NaN or infinity: give a finite initial state")
         clock = np.asarray(times, dtype=float)

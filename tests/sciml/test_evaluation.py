@@ -9,13 +9,13 @@ import torch
 
 from sciml.datasets import FieldsDataset, generate
 from sciml.datasets.recipes import BurgersRecipe, DarcyRecipe, HeatStarRecipe
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.files import read_json
 from sciml.metrics import correlation_time, pdebench_metrics, relative_l2, well
-from sciml.operators import FNOConfig, Operator
+from sciml.operators import FNO, FNOConfig, Operator
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import Pairs, load_pairs
-from sciml.training.held_out import held_out_pairs, thinned
+from sciml.training.held_out import held_out_pairs, model_header, thinned, unseen_rows
 from sciml.training.prediction import predict_pairs
 from sciml.training.reports import evaluation_table, metrics_table
 from sciml.training.scores import scores
@@ -223,3 +223,23 @@ def test_roll_outs(burgers: Path, tmp_path: Path, task: str) -> None:
         "PDEBench nRMSE",
         "The Well's VRMSE",
     }
+
+
+def test_predictions_of_training_samples_are_no_test_samples(darcy: Path, tmp_path: Path) -> None:
+    """The seeds go with a prediction; what another recipe makes of the same seed is another function."""
+    train(TrainConfig(epochs=1), darcy, tmp_path / "run", model=MODEL)
+    header = model_header(tmp_path / "run")
+    pairs = load_pairs(darcy)
+    predicted = {"predicted_by": {}, "predicted_from": {"config": pairs.config}}
+    own = unseen_rows(header, pairs, darcy).tolist()
+    assert 0 < len(own) < len(pairs)
+    assert unseen_rows(header, replace(pairs, config=predicted), "other.h5").tolist() == own
+    assert unseen_rows(header, replace(pairs, config={}), "other.h5").tolist() == own
+    other = {"recipe": "poisson-star", "parameters": {}}
+    assert len(unseen_rows(header, replace(pairs, config=other), "other.h5")) == len(pairs)
+
+
+def test_models_that_no_run_trained(darcy: Path, tmp_path: Path) -> None:
+    FNO(modes=(4,), width=2).save(tmp_path / "model.safetensors")
+    with pytest.raises(DatasetFormatError, match="does not say what it was trained on"):
+        evaluate(tmp_path, darcy)

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 
 from sciml.datasets import generate
 from sciml.datasets.recipes import DarcyRecipe
+from sciml.errors import ConfigError
 from sciml.files import read_json
 from sciml.operators import FNOConfig
 from sciml.training import TrainConfig, train
+from sciml.training.parallel import resolve_device
 
 # 45 training samples: the last step has one, which leaves the second process nothing.
 FLAGS = [
@@ -48,6 +50,17 @@ def test_two_processes_equal_one_with_twice_the_batch(data: Path, tmp_path: Path
     for ours, other in zip(two, one, strict=True):
         for key in ("train_loss", "valid_relative_l2", "test_relative_l2"):
             assert ours[key] == pytest.approx(other[key], rel=1e-5)
+
+
+def test_processes_that_do_not_know_each_other(data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE=2 without MASTER_ADDR: .*torchrun"):
+        train(TrainConfig(), data, tmp_path / "run")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda") == resolve_device("auto") == torch.device("cuda:1")
 
 
 def test_errors_of_processes_end_all_of_them(data: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Targets and losses: steps in a row, gradients, equations, noise; each against what it is by definition."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sciml.datasets import FieldsDataset, generate
@@ -16,7 +18,7 @@ from sciml.datasets.recipes import (
     HeatStarRecipe,
     NavierStokesRecipe,
 )
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, ConvergenceError
 from sciml.files import read_json
 from sciml.metrics import relative_h1, relative_l2
 from sciml.operators import FNO, FNOConfig, Operator
@@ -220,6 +222,8 @@ def test_gradients_of_other_equations(recipe, tmp_path: Path) -> None:
     shape = (1, solver.equation.components, *grid.shape)
     u = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert torch.autograd.gradcheck(solver.rate, (u.requires_grad_(),), atol=1e-6, rtol=1e-4)
+    with pytest.raises(ConfigError, match="u of dtype torch.int64: give float32 or float64"):
+        solver.rate(u.detach().long())
     assert torch.allclose(solver.rate(u).detach(), torch.from_numpy(solver.rate(u.detach().numpy())))
 
 
@@ -238,6 +242,7 @@ def test_what_does_not_fit_is_named(burgers: Path, tmp_path: Path) -> None:
         ({"task": "final", "noise": 0.1}, "noise=0.1: it belongs to task='step'"),
         ({"task": "step", "pushforward": True}, "two steps in a row"),
         ({"task": "step", "physics": 1.0}, "physics=1.0: it belongs to task='spacetime'"),
+        ({"task": "stepp"}, "task='stepp': choose auto, steady, final, spacetime, step"),
         ({"loss": "l1"}, "loss='l1': choose l2, h1"),
         ({"ema": 1.0}, r"ema=1.0: choose a decay"),
         ({"patience": 3}, "needs validation samples"),
@@ -248,6 +253,8 @@ def test_what_does_not_fit_is_named(burgers: Path, tmp_path: Path) -> None:
         train(TrainConfig(task="step", unroll=9), burgers, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"start=3, n_in=1 and n_out=6 need 10 frames, .* has 9"):
         load_pairs(burgers, 1, "step", n_out=6, start=3)
+    with pytest.raises(ConfigError, match=r"loss='h1' on 64 x 2 nodes: differences need three"):
+        train(TrainConfig(task="spacetime", n_out=2, loss="h1"), burgers, tmp_path / "run")
     darcy = generate(DarcyRecipe(resolution=9), 2, tmp_path / "darcy.h5")
     with pytest.raises(ConfigError, match="holds a steady problem"):
         load_pairs(darcy, task="step")
@@ -278,6 +285,83 @@ def test_the_best_by_validation_is_kept(burgers: Path, tmp_path: Path) -> None:
             assert float(error) == pytest.approx(history[best][f"{key}_relative_l2"], rel=1e-5)
     again = train(config, burgers, tmp_path / "run", model=FNOConfig(modes=(16,), width=16), resume=True)
     assert again["history"] == result["history"]
+
+
+def test_the_best_weights_are_those_of_the_run_that_ends(burgers: Path, tmp_path: Path, monkeypatch) -> None:
+    """Killed between the best model's file and the checkpoint, and resumed where numbers come out differently."""
+    from sciml.training import loop
+
+    errors = iter([0.5, 0.1, 0.4, 0.2, 0.3])
+    monkeypatch.setattr(loop._Trainer, "_error", lambda trainer, pairs: 1.0)
+    record = loop._Trainer._record
+    kept: dict[int, Tensor] = {}
+
+    def observed(trainer, state, started: float) -> dict[str, float]:
+        if state.epoch == 1 and len(kept) == 2:
+            raise KeyboardInterrupt
+        found = {**record(trainer, state, started), "valid_relative_l2": next(errors)}
+        kept[state.epoch] = trainer.model.projection[0].weight.detach().clone()
+        return found
+
+    monkeypatch.setattr(loop._Trainer, "_record", observed)
+    config, model = TrainConfig(epochs=3, n_valid=4, lr=1e-2), FNOConfig(modes=(4,), width=4)
+    save = loop.save_checkpoint
+
+    def not_after_the_second(*arguments) -> None:
+        if arguments[-1].epoch == 2 and len(kept) == 2:
+            raise KeyboardInterrupt
+        save(*arguments)
+
+    monkeypatch.setattr(loop, "save_checkpoint", not_after_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, burgers, tmp_path / "run", model=model, checkpoint_seconds=0)
+    kept[9] = torch.zeros(())
+    result = train(config, burgers, tmp_path / "run", model=model, resume=True)
+    # 0.5, then after the interruption 0.4 and 0.2: the 0.1 of the first session is not in the history.
+    assert result["epoch"] == 2
+    assert torch.equal(FNO.load(tmp_path / "run").projection[0].weight, kept[2])
+
+
+def test_a_roll_out_that_diverges_does_not_end_the_training(
+    burgers: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from sciml.training import loop
+
+    found = iter([math.inf, math.nan, 0.3, 0.4, 0.2, 0.5])
+    monkeypatch.setattr(loop._Trainer, "_error", lambda trainer, pairs: next(found))
+    config = TrainConfig(task="step", epochs=3, n_valid=4)
+    result = train(config, burgers, tmp_path / "run", model=FNOConfig(modes=(4,), width=4))
+    assert [record["valid_relative_l2"] for record in result["history"]] == [1e30, 0.3, 0.2]
+    assert [record["test_relative_l2"] for record in result["history"]] == [1e30, 0.4, 0.5]
+    assert result["test_relative_l2"] == 0.5
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(
+    burgers: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from sciml.training import loop
+
+    losses = loop.Objective.losses
+
+    def poisoned(objective, model, samples: np.ndarray, epoch: int, step: int) -> Tensor:
+        found = losses(objective, model, samples, epoch, step)
+        # Finite, but for its derivative.
+        return found if (epoch, step) != (1, 1) else found + (found - found.detach()).abs().sqrt() * 0
+
+    monkeypatch.setattr(loop.Objective, "losses", poisoned)
+    with pytest.raises(
+        ConvergenceError, match=r"the gradient became nan in epoch 1, batch 1 \(samples .*--overwrite"
+    ):
+        train(
+            TrainConfig(batch_size=8),
+            burgers,
+            tmp_path / "run",
+            model=FNOConfig(modes=(4,), width=4),
+            checkpoint_seconds=0,
+        )
+    tensors = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(torch.isfinite(values).all() for values in tensors.values())
 
 
 def test_averages_of_weights(burgers: Path, tmp_path: Path, monkeypatch) -> None:

@@ -269,9 +269,14 @@ def test_architectures_of_files(run: Path, tmp_path: Path) -> None:
 def test_random_symmetries_map_pairs_to_pairs(data: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     v = torch.arange(2 * 3 * 3 * 2.0).view(2, 3, 3, 2)
-    found = {tuple(random_symmetry(rng, 2)(v)[0, ..., 0].flatten().tolist()) for _ in range(100)}
+    found = {tuple(random_symmetry(rng, (False, False))(v)[0, ..., 0].flatten().tolist()) for _ in range(100)}
     assert len(found) == 8
-    assert random_symmetry(rng, 3)(torch.zeros(2, 3, 3, 3, 1)).shape == (2, 3, 3, 3, 1)
+    assert random_symmetry(rng, (True, False, False))(torch.zeros(2, 3, 3, 3, 1)).shape == (2, 3, 3, 3, 1)
+    # On a periodic axis x goes to -x, and the node at 0 stays.
+    x = torch.arange(5.0)[None, :, None]
+    for _ in range(5):
+        turned = random_symmetry(rng, (True,))(x).flatten().tolist()
+        assert turned in ([0, 1, 2, 3, 4], [0, 4, 3, 2, 1])
     plain = train_small(data, tmp_path / "plain")
     turned = train(replace(SMALL, symmetric=True), data, tmp_path / "turned", model=MODEL)
     assert turned["test_relative_l2"] != plain["test_relative_l2"]
