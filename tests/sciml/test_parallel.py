@@ -55,7 +55,7 @@ def test_two_processes_equal_one_with_twice_the_batch(data: Path, tmp_path: Path
 def test_processes_that_do_not_know_each_other(data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(ConfigError, match="WORLD_SIZE=2 without MASTER_ADDR: .*torchrun"):
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=2 without MASTER_ADDR: .*torchrun"):
         train(TrainConfig(), data, tmp_path / "run")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -222,7 +222,7 @@ def test_gradients_of_other_equations(recipe, tmp_path: Path) -> None:
     shape = (1, solver.equation.components, *grid.shape)
     u = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert torch.autograd.gradcheck(solver.rate, (u.requires_grad_(),), atol=1e-6, rtol=1e-4)
-    with pytest.raises(ConfigError, match="u of dtype torch.int64: give float32 or float64"):
+    with pytest.raises(ConfigError, match=r"u of dtype torch\.int64: give float32 or float64"):
         solver.rate(u.detach().long())
     assert torch.allclose(solver.rate(u).detach(), torch.from_numpy(solver.rate(u.detach().numpy())))
 
