@@ -80,7 +80,7 @@ def periodic(
         def run(solver: SpectralSolver = solver) -> np.ndarray:
             start = solver.basis.to_grid(solver.basis.to_modes(u0[:, None]))
             frames = solver.run(start, times, resolution=u0.shape[1:], on_blowup="keep")
-            return np.nan_to_num(frames[:, 1:, 0], nan=1e30, posinf=1e30, neginf=-1e30)
+            return np.nan_to_num(frames[:, 1:, 0], nan=1e9, posinf=1e9, neginf=-1e9)
 
         points.append(timed(f"{size} nodes, step {step:g}", run, target))
     return points

@@ -13,7 +13,6 @@ from sciml.operators import FNOConfig
 MODELS = {
     "dense": (FNOConfig(), 3e-3),
     "Tucker": (FNOConfig(weights="tucker", rank=0.14), 6e-3),
-    "separable": (FNOConfig(weights="separable"), 6e-3),
 }
 
 
@@ -26,7 +25,7 @@ def main() -> None:
     dense = runs["dense"]
     record(
         "fno_tucker",
-        "Dense, Tucker and separable spectral weights: FNO on Darcy, trained at 43 x 43, 1000 samples and their "
+        "Dense and Tucker spectral weights: FNO on Darcy, trained at 43 x 43, 1000 samples and their "
         "reflections and rotations, 100 test samples",
         ["weights", "parameters", "of dense", "test relative L2", "over dense", "at 85 x 85", "training, s"],
         [
