@@ -9,7 +9,6 @@ from fno_darcy import CONFIG, RECIPE
 
 from sciml.operators import FNOConfig
 
-# Each with the better of the rates 3e-3 and 6e-3, by runs of 12 epochs.
 MODELS = {
     "dense": (FNOConfig(), 3e-3),
     "Tucker": (FNOConfig(weights="tucker", rank=0.14), 6e-3),
@@ -40,7 +39,9 @@ def main() -> None:
             ]
             for name, done in runs.items()
         ],
-        f"{CONFIG.epochs} epochs each, {torch.get_num_threads()} threads.",
+        f"{CONFIG.epochs} epochs each, {torch.get_num_threads()} threads; peak learning rates "
+        + ", ".join(f"{lr:g} ({name})" for name, (_, lr) in MODELS.items())
+        + ".",
     )
 
 
