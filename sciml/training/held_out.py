@@ -52,11 +52,16 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
     Raises
     ------
     ConfigError
-        If the dataset's fields or grid are not of the run's kind.
+        If the dataset's fields or grid are not of the run's kind, or it was predicted by a model.
     """
     trained, settings = header["data"], header["train"]
     frames = settings["n_in"], settings["n_out"], settings["start"]
     pairs = load_pairs(data, stride, settings["task"], *frames)
+    if "predicted_by" in pairs.config:
+        raise ConfigError(
+            f"dataset {str(data)!r} was predicted by {pairs.config['predicted_by']['architecture']}, not solved: "
+            "evaluate on the dataset that it was predicted from"
+        )
     for role, names in zip(("inputs", "targets"), pairs.names, strict=True):
         if list(names) != trained[role]:
             raise ConfigError(

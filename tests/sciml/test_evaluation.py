@@ -13,7 +13,7 @@ from sciml.errors import ConfigError, DatasetFormatError
 from sciml.files import read_json
 from sciml.metrics import correlation_time, pdebench_metrics, relative_l2, well
 from sciml.operators import FNO, FNOConfig, Operator
-from sciml.training import TrainConfig, evaluate, train
+from sciml.training import TrainConfig, evaluate, predict_file, train
 from sciml.training.data import Pairs, load_pairs
 from sciml.training.held_out import held_out_pairs, model_header, thinned, unseen_rows
 from sciml.training.prediction import predict_pairs
@@ -237,6 +237,13 @@ def test_predictions_of_training_samples_are_no_test_samples(darcy: Path, tmp_pa
     assert unseen_rows(header, replace(pairs, config={}), "other.h5").tolist() == own
     other = {"recipe": "poisson-star", "parameters": {}}
     assert len(unseen_rows(header, replace(pairs, config=other), "other.h5")) == len(pairs)
+
+
+def test_predictions_are_no_truth(darcy: Path, tmp_path: Path) -> None:
+    train(TrainConfig(epochs=1), darcy, tmp_path / "run", model=MODEL)
+    predict_file(tmp_path / "run", darcy, tmp_path / "predicted.h5")
+    with pytest.raises(ConfigError, match=r"predicted\.h5' was predicted by FNO, not solved"):
+        evaluate(tmp_path / "run", tmp_path / "predicted.h5")
 
 
 def test_models_that_no_run_trained(darcy: Path, tmp_path: Path) -> None:
