@@ -9,7 +9,7 @@ from .parsing import parse, print_table
 
 __all__ = ["run"]
 
-EXAMPLE = "sciml compare runs/fno-0 runs/fno-1 runs/unet --data darcy.h5 -o runs/comparison"
+EXAMPLE = "sciml compare runs/darcy runs/unet --data darcy.h5"
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,8 @@ class SpectralConv(nn.Module):
             sizes = (*fourier.shape, width, width)
             ranks = tucker_ranks(sizes, rank)
             # Of the channels orthonormal columns, scaled so that entries have the variance of the dense ones. Of
-            # the modes the lowest wavenumbers, which matter most: started as random mixtures of all, they are
-            # learned several times as slowly.
+            # the modes the lowest wavenumbers, which matter most: Darcy flow after 12 epochs, at the same ranks,
+            # 0.034 from random mixtures of all and 0.027 from these.
             gain = math.prod(n / r for n, r in zip(sizes[-2:], ranks[-2:], strict=True)) ** 0.5
             self.core = nn.Parameter(deviation * gain * torch.randn(*ranks[:-1], 2, ranks[-1]))
             lowest = [
@@ -148,7 +148,17 @@ class SpectralConv(nn.Module):
 
 
 def multiply_modes(core: Tensor, factors: Iterable[Tensor]) -> Tensor:
-    """Return the core of a Tucker decomposition times its factors, (n_j, r_j) each, along its first axes."""
+    """Return the core of a Tucker decomposition times its factors along its first axes.
+
+    Parameters
+    ----------
+    core : Tensor, shape (r_1, r_2, ...)
+    factors : iterable of Tensor, shapes (n_j, r_j)
+
+    Returns
+    -------
+    Tensor, shape (n_1, n_2, ...), axes without a factor as they are
+    """
     for axis, factor in enumerate(factors):
         core = torch.tensordot(factor, core, dims=([1], [axis])).movedim(0, axis)
     return core
@@ -173,8 +183,9 @@ def tucker_ranks(sizes: tuple[int, ...], fraction: float) -> tuple[int, ...]:
     """Return ranks with at most ``fraction`` of the dense tensor's parameters, at least 1 each.
 
     Those of the channels, the last two axes, are the sizes while the others, in proportion to theirs, can be small
-    enough: at the same number of parameters, Darcy flow is learned better the more channels there are (figures in
-    `benchmarks/fno_tucker.py`). The last axis but one is doubled by the real and imaginary parts.
+    enough. At the same number of parameters more channels were worth more than more modes: Darcy flow after 12
+    epochs, 0.027 with ranks (15, 8, 20, 20), 0.025 with (12, 7, 23, 23) and 0.021 with (9, 5, 31, 31). The last axis
+    but one is doubled by the real and imaginary parts.
 
     Examples
     --------

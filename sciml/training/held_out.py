@@ -30,18 +30,19 @@ STRIDES = (1, 2, 4, 8, 16)
 
 
 def model_header(run: str | Path) -> dict[str, Any]:
-    """Return what the model file of a run says about it: architecture, "data" and "train" settings.
+    """Return what a model file, or that of a run, says about it: architecture, "data" and "train" settings.
 
     Raises
     ------
     DatasetFormatError
         If there is no such file, it is damaged, or was not written by a training run.
     """
-    path = Path(run) / MODEL_FILE
+    path = Path(run) / MODEL_FILE if Path(run).is_dir() else Path(run)
     header = load_tensors(path, "model")[1]
     if not {"data", "train"} <= set(header):
         raise DatasetFormatError(
-            f"{str(path)!r} does not say what it was trained on: give the folder of a run of 'sciml train'"
+            f"{str(path)!r} does not say what it was trained on, nor which fields it maps: give the folder of a run of "
+            "'sciml train', or apply it in Python, Operator.load(path)(inputs)"
         )
     return header
 

@@ -24,10 +24,10 @@ from sciml.errors import ConfigError
 from sciml.files import refuse_existing, refuse_input
 from sciml.operators import Operator
 from sciml.operators.base import MODEL_FILE
-from sciml.operators.storage import load_tensors
 from sciml.solvers import CartesianGrid
 
 from .data import read_inputs
+from .held_out import model_header
 from .parallel import resolve_device
 from .prediction import predict, roll_out
 
@@ -155,12 +155,7 @@ def predict_file(
         refuse_input(existing, output)
     if not overwrite:
         refuse_existing(output)
-    header = load_tensors(path, "model")[1]
-    if not {"data", "train"} <= header.keys():
-        raise ConfigError(
-            f"model {str(path)!r} does not say which fields it maps: give a run folder of 'sciml train', or apply "
-            "it in Python, Operator.load(path)(inputs)"
-        )
+    header = model_header(path)
     where = resolve_device(device)
     operator = Operator.load(path).to(where)
     with FieldsDataset(source) as data:

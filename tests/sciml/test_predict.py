@@ -285,7 +285,9 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gives 1 channels \(a\), the FNO takes 2"):
         predict_file(tmp_path / "two.safetensors", darcy, out)
     operator.save(tmp_path / "bare.safetensors")
-    with pytest.raises(ConfigError, match="does not say which fields it maps"):
+    with pytest.raises(
+        DatasetFormatError, match="does not say what it was trained on, nor which fields it maps"
+    ):
         predict_file(tmp_path / "bare.safetensors", darcy, out)
     with pytest.raises(DatasetFormatError, match="does not exist"):
         predict_file(tmp_path / "nowhere", darcy, out)
