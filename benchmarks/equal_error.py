@@ -21,6 +21,7 @@ from fno_burgers import CONFIG as BURGERS_CONFIG
 from fno_burgers import MODEL as BURGERS_MODEL
 from fno_burgers import RECIPE as BURGERS
 from fno_darcy import CONFIG as DARCY_CONFIG
+from fno_darcy import MODEL as DARCY_MODEL
 from fno_darcy import RECIPE as DARCY
 from fno_navier_stokes import small as navier_stokes_small
 from scipy.ndimage import map_coordinates
@@ -29,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from sciml.datasets.recipes.periodic import PeriodicRecipe
 from sciml.files import atomic_path
 from sciml.metrics import relative_l2
-from sciml.operators import FNOConfig, Operator
+from sciml.operators import Operator
 from sciml.solvers import CartesianGrid
 from sciml.solvers.five_point import FivePoint
 from sciml.solvers.spectral import SpectralSolver
@@ -144,7 +145,7 @@ def navier_stokes_case() -> tuple[Point, list[Point]]:
 
 
 def darcy_case() -> tuple[Point, list[Point]]:
-    done = trained("darcy-dense", dataset("darcy", DARCY, 1100), DARCY_CONFIG, FNOConfig())
+    done = trained("darcy-tucker", dataset("darcy", DARCY, 1100), DARCY_CONFIG, DARCY_MODEL)
     pairs = load_pairs(done.data, 2).subset(slice(-SAMPLES, None))
     fine = load_pairs(done.data).subset(slice(-SAMPLES, None))
     points = darcy(fine.inputs[..., 0].numpy(), pairs.targets.double().numpy(), (7, 6, 4, 3, 2, 1))

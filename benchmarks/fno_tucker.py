@@ -1,25 +1,19 @@
 """Dense and Tucker weights on Darcy flow, all else equal."""
 
-from dataclasses import replace
-
 import torch
 from _operators import dataset, trained
 from _results import record
-from fno_darcy import CONFIG, RECIPE
+from fno_darcy import CONFIG, MODEL, RECIPE
 
 from sciml.operators import FNOConfig
 
-MODELS = {
-    "dense": (FNOConfig(), 3e-3),
-    "Tucker": (FNOConfig(weights="tucker", rank=0.14), 6e-3),
-}
+MODELS = {"dense": FNOConfig(), "Tucker": MODEL}
 
 
 def main() -> None:
     data = dataset("darcy", RECIPE, 1100)
     runs = {
-        name: trained(f"darcy-{name.lower()}", data, replace(CONFIG, lr=lr), model, (2, 1))
-        for name, (model, lr) in MODELS.items()
+        name: trained(f"darcy-{name.lower()}", data, CONFIG, model, (2, 1)) for name, model in MODELS.items()
     }
     dense = runs["dense"]
     record(
@@ -39,9 +33,8 @@ def main() -> None:
             ]
             for name, done in runs.items()
         ],
-        f"{CONFIG.epochs} epochs each, {torch.get_num_threads()} threads; peak learning rates "
-        + ", ".join(f"{lr:g} ({name})" for name, (_, lr) in MODELS.items())
-        + ".",
+        f"{CONFIG.epochs} epochs each, peak learning rate {CONFIG.lr:g}; "
+        f"the last was trained with {torch.get_num_threads()} thread(s).",
     )
 
 
