@@ -1,4 +1,4 @@
-"""FNOs with Tucker weights on Darcy flow: trained at 43 x 43, tested there and at 85 x 85; with --fine trained at 85 x 85."""
+"""FNOs with Tucker weights on Darcy flow: trained at 43 x 43 and tested at 85 x 85, too; or with --fine trained there."""
 
 import sys
 from dataclasses import replace
@@ -31,7 +31,8 @@ def main(fine: bool) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     record(
         "fno_darcy_fine" if fine else "fno_darcy",
-        f"FNO with Tucker weights on Darcy, trained at {size} on 1000 samples and their reflections and rotations, 100 test samples",
+        f"FNO with Tucker weights on Darcy, trained at {size} on 1000 samples and their reflections and rotations, "
+        "100 test samples",
         ["nodes", "test relative L2", "against the first", "relative H1", "worst relative L2"],
         [
             [

@@ -1,6 +1,5 @@
 """Dense and Tucker weights on Darcy flow, all else equal."""
 
-import torch
 from _operators import dataset, trained
 from _results import record
 from fno_darcy import CONFIG, MODEL, RECIPE
@@ -20,7 +19,7 @@ def main() -> None:
         "fno_tucker",
         "Dense and Tucker spectral weights: FNO on Darcy, trained at 43 x 43, 1000 samples and their "
         "reflections and rotations, 100 test samples",
-        ["weights", "parameters", "of dense", "test relative L2", "over dense", "at 85 x 85", "training, s"],
+        ["weights", "parameters", "of dense", "test relative L2", "over dense", "at 85 x 85"],
         [
             [
                 name,
@@ -29,12 +28,10 @@ def main() -> None:
                 f"{done.errors[2]['relative_l2']:.4f}",
                 f"{done.errors[2]['relative_l2'] / dense.errors[2]['relative_l2']:.3f}",
                 f"{done.errors[1]['relative_l2']:.4f}",
-                f"{done.seconds:.0f}",
             ]
             for name, done in runs.items()
         ],
-        f"{CONFIG.epochs} epochs each, peak learning rate {CONFIG.lr:g}; "
-        f"the last was trained with {torch.get_num_threads()} thread(s).",
+        f"{CONFIG.epochs} epochs each, peak learning rate {CONFIG.lr:g}.",
     )
 
 
