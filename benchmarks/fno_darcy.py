@@ -1,4 +1,4 @@
-"""FNOs with Tucker weights on Darcy flow: trained at 43 x 43 and tested at 85 x 85, too; or with --fine trained there."""
+"""FNOs with Tucker weights on Darcy flow: trained at 43 x 43 and tested at 85 x 85, or (--fine) trained there."""
 
 import sys
 from dataclasses import replace
