@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate, pad
 
 from sciml.errors import ConfigError
 
+from .activation import GELU
 from .base import Operator, operator_registry
 from .fourier import coordinates
 
@@ -50,9 +51,9 @@ class DeepONetConfig:
 
 
 def _net(into: int, width: int, depth: int, out: int) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Linear(into, width), nn.GELU()]
+    layers: list[nn.Module] = [nn.Linear(into, width), GELU()]
     for _ in range(depth - 1):
-        layers += [nn.Linear(width, width), nn.GELU()]
+        layers += [nn.Linear(width, width), GELU()]
     return nn.Sequential(*layers, nn.Linear(width, out))
 
 

@@ -16,10 +16,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, pad
+from torch.nn.functional import linear, pad
 
 from sciml.errors import ConfigError
 
+from .activation import GELU, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
 from .spectral import SpectralConv, SpectralWeights
@@ -143,7 +144,7 @@ class SkipConnection(nn.Module):
 
 
 def _mlp(into: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(into, hidden), nn.GELU(), nn.Linear(hidden, out))
+    return nn.Sequential(nn.Linear(into, hidden), GELU(), nn.Linear(hidden, out))
 
 
 class FourierLayer(nn.Module):
@@ -169,7 +170,7 @@ class FourierLayer(nn.Module):
             result = self.skip(v).add_(self.norms[0](self.spectral(v, space)))
         else:
             result = self.spectral(v, space, self.skip(v))
-        result = gelu(result) if self.activate else result
+        result = gelu_in_place(result) if self.activate else result
         if self.mlp is not None and self.mlp_skip is not None:
             first, activation, second = self.mlp
             hidden = activation(first(result))
@@ -181,7 +182,7 @@ class FourierLayer(nn.Module):
                 result = self.mlp_skip(v, second.bias)
                 result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
             result = self.norms[1](result) if self.norms else result
-            result = gelu(result) if self.activate else result
+            result = gelu_in_place(result) if self.activate else result
         return result
 
 

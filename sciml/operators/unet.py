@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, gelu, interpolate, pad
+from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, interpolate, pad
 
 from sciml.errors import ConfigError
 
+from .activation import gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import with_coordinates
 
@@ -61,7 +62,7 @@ class _Convolution(nn.Module):
             ends = [0] * (2 * dim)
             ends[2 * (dim - 1 - axis) : 2 * (dim - axis)] = (1, 1)
             v = pad(v, ends, mode="circular" if periodic else "replicate")
-        return gelu(self.norm(self.convolution(v)))
+        return gelu_in_place(self.norm(self.convolution(v)))
 
 
 def _block(into: int, out: int, periodic: tuple[bool, ...]) -> nn.Module:

@@ -43,15 +43,15 @@ _INT = ir.IntType(32)
 _DIGEST = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, **options: Any) -> Callable:
     """Compile a function for the types it is called with, once and for all where a cache can be kept."""
     # numba looks at the age of the function's own file only, which this one's contents decide, too.
     function.__qualname__ += f"_{_DIGEST}"
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:
         # No folder to write it to, neither the package's nor the user's.
-        return njit(nogil=True)(function)
+        return njit(nogil=True, **options)(function)
 
 
 def packed(values: np.ndarray, dtype: Any) -> np.ndarray:

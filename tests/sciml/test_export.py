@@ -39,7 +39,8 @@ def test_traced_programs_hold_for_any_batch(name: str) -> None:
         program = torch.export.export(model, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},)).module()
         for n in (1, 5):
             a = torch.randn(n, *shape)
-            assert torch.equal(program(a), model(a))
+            # Programs have PyTorch's activation, a rounding away from the compiled one.
+            assert torch.allclose(program(a), model(a), rtol=1e-5, atol=1e-5)
 
 
 def test_onnx(tmp_path: Path) -> None:
