@@ -33,7 +33,7 @@ from .kinds import create, write
 from .pdebench_layouts import ABOUT, SCALARS, read_source
 from .reader import FieldsDataset, open_hdf5
 from .record import Record
-from .rows import checksums
+from .rows import checksums, not_finite
 from .well import identity, open_fields
 
 __all__ = ["export_pdebench", "import_pdebench"]
@@ -277,7 +277,8 @@ def import_pdebench(
     components of a flow become the vector ``velocity``; the channels of groups become scalars ``u0``,
     ``u1``, ... (``u`` if there is one). A file that `export_pdebench` wrote gets the fields back that it was
     made from. Numeric attributes of the file become parameters, those that all groups have scalars. Seeds
-    are not known: -1. Without ``t-coordinate``, times are frame numbers.
+    are not known: -1. The check ``not_finite`` is the fraction
+    of a trajectory's numbers that are not. Without ``t-coordinate``, times are frame numbers.
 
     Parameters
     ----------
@@ -326,4 +327,5 @@ def import_pdebench(
             for row in range(found.n):
                 write(writer.file, found.layout, row, [found.read(row)])
                 writer.check()
-            Record(config, np.full(found.n, -1), checksums=checksums(writer.file)).write(writer.file)
+            seeds, checks = np.full(found.n, -1), {"not_finite": not_finite(writer.file)}
+            Record(config, seeds, checks, checksums=checksums(writer.file)).write(writer.file)

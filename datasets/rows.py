@@ -10,7 +10,7 @@ import hashlib
 import h5py
 import numpy as np
 
-__all__ = ["checksums", "copy_rows", "header_checksum", "row_datasets"]
+__all__ = ["checksums", "copy_rows", "header_checksum", "not_finite", "row_datasets"]
 
 
 def _objects(file: h5py.File) -> list[str]:
@@ -55,6 +55,18 @@ def checksums(file: h5py.File) -> np.ndarray:
             digest.update(values.tobytes())
         digests.append(digest.hexdigest())
     return np.array(digests, dtype="S64")
+
+
+def not_finite(file: h5py.File) -> np.ndarray:
+    """Return which fraction of each trajectory's stored numbers are not finite, shape (B,)."""
+    bad, stored = (np.zeros(int(file.attrs["n_trajectories"])) for _ in range(2))
+    for name in row_datasets(file):
+        if file[name].dtype.kind == "f":
+            for row in range(len(bad)):
+                values = file[name][row]
+                bad[row] += np.count_nonzero(~np.isfinite(values))
+                stored[row] += np.size(values)
+    return bad / np.maximum(stored, 1)
 
 
 def _text(value: object) -> str:

@@ -33,7 +33,7 @@ from .atomic_hdf5 import HDF5Writer, atomic_hdf5
 from .fields import FORMAT_VERSION, check_fields, fits, flags, texts
 from .reader import FieldsDataset, open_dataset
 from .record import Record
-from .rows import checksums, copy_rows
+from .rows import checksums, copy_rows, not_finite
 
 __all__ = ["export_well", "field_statistics", "identity", "import_well", "open_fields", "write_statistics"]
 
@@ -367,6 +367,7 @@ def import_well(source: str | Path, target: str | Path, overwrite: bool = False)
     """Turn one file of The Well, on a Cartesian grid, into a dataset of kind ``fields``.
 
     Fields become float32, uncompressed; all are inputs, those that vary in time are targets. Seeds are not known: -1.
+    The check ``not_finite`` is the fraction of a trajectory's numbers that are not.
 
     Parameters
     ----------
@@ -416,7 +417,7 @@ def import_well(source: str | Path, target: str | Path, overwrite: bool = False)
             file.attrs["mask_field"] = ""
             seeds = np.full(data.n_trajectories, -1)
             config = {"imported_from": {"format": "The Well", **identity(source)}}
-            Record(config, seeds, checksums=checksums(file)).write(file)
+            Record(config, seeds, {"not_finite": not_finite(file)}, checksums=checksums(file)).write(file)
             problems = check_fields(file)
             if problems:
                 raise DatasetFormatError(f"{str(source)!r} cannot be imported: {problems[0]}; mend that file")

@@ -64,11 +64,16 @@ def main(argv: list[str] | None = None) -> int:
         name = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or str(error) or type(error).__name__}{name}", 1)
     except KeyboardInterrupt:
-        return _fail(
-            "interrupted: run the same command again (train: with --resume); generate, train and demo go on",
-            130,
-        )
+        return _fail(f"interrupted: {_after(arguments)}", 130)
     return 0
+
+
+def _after(arguments: list[str]) -> str:
+    """What to do after an interruption."""
+    command = next((argument for argument in arguments if argument in COMMANDS), "")
+    if command == "train":
+        return "go on with the same command and --resume"
+    return "run the same command again" + (", it goes on" if command in ("generate", "demo") else "")
 
 
 def _fail(message: str, code: int) -> int:

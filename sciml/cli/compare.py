@@ -16,7 +16,7 @@ EXAMPLE = "sciml compare runs/darcy runs/unet --data darcy.h5"
 class CompareArguments:
     """What to compare."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUNS")]
     """Run folders of finished trainings; those that differ only in the seed are put together."""
     data: str = ""
     """Dataset on which all are evaluated, at every resolution that they can read."""
@@ -42,11 +42,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         output=options.output or None,
         overwrite=options.overwrite,
     )
+    for note in result["notes"]:
+        print(f"{note}\n")
     for heading, (head, cells) in comparison_tables(result):
         print(f"{heading}:")
         print_table(head, cells)
         print()
-    for note in result["notes"]:
-        print(note)
     if options.output:
         print(f"wrote {options.output}/report.html")

@@ -1,9 +1,11 @@
 """``sciml convert``: datasets in the layouts of other benchmarks, and back."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from sciml.errors import ConfigError
@@ -24,7 +26,7 @@ EXAMPLE = EXAMPLES["pdebench"]
 class ConvertArguments:
     """What to convert."""
 
-    file: tyro.conf.Positional[str]
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well."""
     to: Literal["pdebench", "well", "sciml"]
     """Layout to write."""
@@ -56,8 +58,23 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         export_well(options.file, options.output, options.overwrite)
     else:
         _import(options)
+        _warn(options.output)
     hint = f"; look at it with: sciml inspect {options.output}" if options.to == "sciml" else ""
     print(f"wrote {Path(options.output)}{hint}")
+
+
+def _warn(path: str) -> None:
+    """Say if what was imported has values that training would refuse."""
+    from sciml.datasets import open_dataset
+
+    with open_dataset(path) as data:
+        checks = data.record.checks if data.record else {}
+        rows = np.flatnonzero(checks.get("not_finite", ()))
+    if len(rows):
+        print(
+            f"sciml: warning: {len(rows)} trajectories, the first of them {rows[0]}, have values that are not finite",
+            file=sys.stderr,
+        )
 
 
 def _import(options: ConvertArguments) -> None:

@@ -17,9 +17,9 @@ EXAMPLE = "sciml evaluate runs/darcy darcy.h5"
 class EvaluateArguments:
     """What to evaluate."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder of a finished training."""
-    data: tyro.conf.Positional[str]
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """Dataset; samples that the run trained on, or chose its weights by, are left out."""
     strides: tuple[int, ...] = ()
     """Evaluate on every stride-th node; by default 1, 2, 4, ... while the model can."""

@@ -1,5 +1,6 @@
 """``sciml export``: a trained operator as an ONNX program."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +19,7 @@ EXAMPLE = "sciml export runs/darcy -o darcy.onnx --resolution 43 43"
 class ExportArguments:
     """What to export."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Run folder of a finished training, or a model.safetensors."""
     resolution: tuple[int, ...]
     """Nodes per axis, which the program is for; models of task spacetime: then the predicted frames."""
@@ -39,6 +40,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     from sciml.operators.export import export_onnx
 
     model = Operator.load(options.model)
+    print(f"exporting {type(model).__name__}, which can take a minute", file=sys.stderr)
     export_onnx(model, options.output, options.resolution, options.overwrite)
     shape = ", ".join(map(str, ("batch", *options.resolution, model.in_channels)))
     print(f"wrote {options.output}: input a, float32, of shape ({shape}), output u")

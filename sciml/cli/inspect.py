@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,7 +24,7 @@ SHOWN_REASONS = 5
 class InspectArguments:
     """What to look at."""
 
-    file: tyro.conf.Positional[str]
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """Dataset: an HDF5 file, or a folder made with --split or convert --to well."""
     verify: bool = False
     """Recompute all checksums, regenerate random trajectories from their seeds, and solve the stored
@@ -55,7 +55,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         from sciml.datasets.verification import UNCHECKED
 
         unchecked = all(subject.startswith(UNCHECKED) for subject in failed)
-        remedy = "" if unchecked else ": not passed; generate it again"
+        remedy = "" if unchecked else ": not passed; generate, or make, it again"
         raise ConvergenceError(f"{options.file}: {', '.join(failed)}{remedy}")
 
 
@@ -144,10 +144,11 @@ def _verdict(name: str, failed: list[str]) -> str:
 
 def _verify(path: Path, options: InspectArguments) -> list[str]:
     """Print what a verification finds; return the subjects that failed."""
-    from sciml.datasets.verification import verify
+    from sciml.datasets.verification import UNCHECKED, verify
 
     findings = verify(path, samples=options.samples, seed=options.verify_seed)
     print("\nverification")
     for finding in findings:
-        print(f"  {'pass' if finding.passed else 'FAIL'}  {finding.subject}: {finding.found}")
+        failed = "    " if finding.subject == UNCHECKED else "FAIL"
+        print(f"  {'pass' if finding.passed else failed}  {finding.subject}: {finding.found}")
     return [f"{finding.subject} ({finding.found})" for finding in findings if not finding.passed]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -39,7 +40,8 @@ def parse(cls: type[T], prog: str, arguments: list[str], description: str, examp
             raise
         # The second line on are the message; a rule separates it from the hints.
         lines = [line.strip(BOX) for line in errors.getvalue().splitlines()[1:]]
-        message = " ".join(_until_blank(lines))
+        # What a dataclass itself refuses names its setting.
+        message = re.sub(r"^Error parsing [a-z_]+: ", "", " ".join(_until_blank(lines)))
         raise ConfigError(f"{message or 'the arguments cannot be parsed'} (see {prog} --help)") from None
 
 

@@ -27,7 +27,7 @@ PICTURES = (".png", ".pdf", ".svg")
 class PlotArguments:
     """What to draw."""
 
-    file: tyro.conf.Positional[str]
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """Dataset, an HDF5 file."""
     field: str = ""
     """Field; by default the first target. States of ODEs are all drawn."""

@@ -19,9 +19,9 @@ EXAMPLE = "sciml predict runs/darcy darcy.h5 -o predicted.h5"
 class PredictArguments:
     """What to predict."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Run folder of a finished training, or a model.safetensors."""
-    input: tyro.conf.Positional[str]
+    input: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="INPUT")]
     """Dataset with the model's input fields."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """HDF5 file to write."""
@@ -62,6 +62,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     )
     with FieldsDataset(path) as data:
         count = "" if data.steady else f", {len(data.times)} frames"
+        if given := data.config["predicted_by"]["given_frames"]:
+            count += f", the first {given} of them given"
         grid = " x ".join(map(str, data.resolution))
         overflowed = int((data.checks["not_finite"][0] > 0).sum())
         print(

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -21,7 +22,7 @@ EXAMPLE = "sciml train fno darcy.h5 --stride 2 --epochs 12 -o runs/darcy"
 class TrainFiles:
     """Where from and where to."""
 
-    data: tyro.conf.Positional[str]
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """Dataset, an HDF5 file."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """Run folder."""
@@ -34,7 +35,7 @@ class TrainFiles:
     checkpoint_seconds: float = 30.0
     """Time between checkpoints: what an interruption can cost."""
     quiet: bool = False
-    """No progress bar."""
+    """No progress bar, nor a line for each epoch where there is no terminal."""
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
@@ -64,8 +65,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if not files.output:
         raise ConfigError(f"output={files.output!r}: name a folder")
 
+    from sciml.operators.base import MODEL_FILE
     from sciml.training import train
+    from sciml.training.reports import no_skill
 
+    finished = files.resume and (Path(files.output) / MODEL_FILE).exists()
     result = train(
         parsed.config,
         files.data,
@@ -80,6 +84,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     print(
-        f"test relative L2 error {result['test_relative_l2']:.4f} on {result['n_test']} samples; "
-        f"wrote {files.output}, evaluate it with: sciml evaluate {files.output} {files.data}"
+        f"test relative L2 error {result['test_relative_l2']:.4f} on {result['n_test']} samples"
+        f"{no_skill(result['no_skill'])}; {'was finished before:' if finished else 'wrote'} {files.output}, "
+        f"evaluate it with: sciml evaluate {files.output} {files.data}"
     )

@@ -101,12 +101,17 @@ class Operator(nn.Module):
         Raises
         ------
         ConfigError
-            If channels or axes do not fit, or the grid is too coarse.
+            If channels, axes or the precision do not fit, or the grid is too coarse.
         """
         if a.ndim != len(self.periodic) + 2 or a.shape[-1] != self.in_channels:
             raise ConfigError(
                 f"{type(self).__name__} input of shape {tuple(a.shape)}: expected (batch, {len(self.periodic)} axes, "
                 f"{self.in_channels} channels)"
+            )
+        if a.dtype != self.input_mean.dtype:
+            raise ConfigError(
+                f"{type(self).__name__} input of {a.dtype}, its weights are {self.input_mean.dtype}: convert the one "
+                "(a.float()) or the other (model.double())"
             )
         self.check_resolution(tuple(a.shape[1:-1]))
         u = self.map_normalised((a - self.input_mean) / self.input_std) * self.output_std + self.output_mean

@@ -65,7 +65,8 @@ def export_onnx(
     resolution = tuple(resolution)
     if len(resolution) != len(model.periodic):
         raise ConfigError(
-            f"resolution={resolution}: give one number of nodes for each of the model's {len(model.periodic)} axes"
+            f"resolution={resolution}: give one number of nodes for each of the model's {len(model.periodic)} axes "
+            "(of task spacetime the last is that of the predicted frames)"
         )
     model.check_resolution(resolution)
     size = 4 * model.parameter_count

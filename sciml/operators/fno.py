@@ -42,7 +42,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class FNOConfig:
-    """Architecture of an `FNO`.
+    """Architecture of an FNO.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class FNOConfig:
 
     modes: tuple[int, ...] = (24,)
     """Wavenumbers kept, per axis or one number for all: 24 keeps -12..11, on the last axis 0..12, the paper's
-    k_max = 12."""
+    k_max = 12. Grids need as many nodes per axis, bounded ones fewer by the padding."""
     width: int = 32
     """Channels inside."""
     layers: int = 4
@@ -70,7 +70,7 @@ class FNOConfig:
     channel_mlp: float = 0.0
     """Hidden width of each layer's channel MLP in units of the width; 0 leaves it out."""
     channel_mlp_skip: Skip = "gate"
-    """W', as ``skip``."""
+    """W', as skip."""
     norm: Norm = "none"
     """Of K v and of the channel MLP's result: none, instance or group (all channels together)."""
     lifting_width: int = 0

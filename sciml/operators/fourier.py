@@ -156,9 +156,13 @@ class TruncatedFourier:
             points = size if periodic else (size - 1) * (1 + self.padding)
             if points < count - 1e-9 or size < 2:
                 needed = count if periodic else math.ceil(count / (1 + self.padding) - 1e-9) + 1
+                most = min(
+                    n if p else (n - 1) * (1 + self.padding)
+                    for n, p in zip(space, self.periodic, strict=True)
+                )
                 raise ConfigError(
                     f"axis {axis} with {size} nodes is too coarse for modes={self.modes[axis]}: use at least "
-                    f"{max(needed, 2)} nodes, or a model with fewer modes"
+                    f"{max(needed, 2)} nodes (a smaller stride) or a model of {max(int(most + 1e-9), 1)} modes"
                 )
 
     def _of(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -59,6 +59,11 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
         if header["format_version"] == FORMAT_VERSION and header["sha256"] != _digest(tensors):
             raise ValueError("its checksum differs")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
+        with path.open("rb") as file:
+            if file.read(8) == b"\x89HDF\r\n\x1a\n":
+                raise DatasetFormatError(
+                    f"{str(path)!r} is an HDF5 file, not a {kind}: name the {kind} first, then the dataset"
+                ) from None
         raise DatasetFormatError(
             f"{str(path)!r} is damaged or not a sciml {kind} ({error}): train again or restore it"
         ) from error

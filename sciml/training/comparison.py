@@ -1,5 +1,6 @@
 """Runs beside each other: over seeds, models, settings, and over the resolutions of one dataset."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -40,6 +41,10 @@ class _Run:
     model: Operator
 
     @property
+    def architecture(self) -> str:
+        return str(self.config["model"]["architecture"])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All settings but the seed, flat; the file's name only where nothing else says what it holds."""
         parts = {name: self.config[name] for name in ("train", "model", "data")}
@@ -51,7 +56,7 @@ class _Run:
         kept = Progress(self.history).best() or self.history[-1]
         return {
             "run": self.name,
-            "architecture": self.config["model"]["architecture"],
+            "architecture": self.architecture,
             "parameters": self.model.parameter_count,
             "seed": self.config["train"]["seed"],
             "train_resolution": self.config["data"]["resolution"],
@@ -120,8 +125,8 @@ def compare(
             groups.append([run])
         else:
             same.append(run)
-    settings = _differences([group[0].settings for group in groups])
-    labels = _labels([group[0].config["model"]["architecture"] for group in groups], settings)
+    settings = _differences([group[0] for group in groups])
+    labels = _labels([group[0] for group in groups], settings)
     records = [
         {**run.record(), "group": label} for label, group in zip(labels, groups, strict=True) for run in group
     ]
@@ -178,28 +183,39 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differences(settings: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Settings that are not the same in all groups, by name the value in each."""
-    names = dict.fromkeys(name for one in settings for name in one if name not in SAMPLES)
-    values = {name: [one.get(name) for one in settings] for name in names}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+def _differences(runs: list[_Run]) -> dict[str, list[Any]]:
+    """Settings that are not the same in all groups, by name the value in each; None where it has none.
+
+    Of a setting that some architectures do not have, those of the same one are compared.
+    """
+    flat = [run.settings for run in runs]
+    names = dict.fromkeys(name for one in flat for name in one if name not in SAMPLES)
+    differing = {}
+    for name in names:
+        values = [one.get(name) for one in flat]
+        shared = all(name in one for one in flat)
+        pairs = itertools.combinations(zip(runs, values, strict=True), 2)
+        if any(a != b for (one, a), (other, b) in pairs if shared or one.architecture == other.architecture):
+            differing[name] = values
+    return differing
 
 
-def _labels(architectures: list[str], settings: dict[str, list[Any]]) -> list[str]:
-    """Architectures, with the settings that tell groups of the same one apart."""
+def _labels(runs: list[_Run], settings: dict[str, list[Any]]) -> list[str]:
+    """Architectures, with the settings that tell groups of the same one apart, or the name of a run."""
     labels = []
-    for place, architecture in enumerate(architectures):
-        alike = [other for other, name in enumerate(architectures) if name == architecture]
+    for place, run in enumerate(runs):
+        architecture = run.architecture
+        alike = [other for other, peer in enumerate(runs) if peer.architecture == architecture]
         telling = [
             f"{name.rsplit('.', 1)[-1]}={_plain(values[place])}"
             for name, values in settings.items()
             if any(values[other] != values[place] for other in alike)
         ]
-        # More would not fit a legend: these are told apart by number.
-        labels.append(" ".join([architecture, *(telling if len(telling) <= 3 else [])]))
+        # More would not fit a legend.
+        labels.append(" ".join([architecture, *(telling if len(telling) <= 3 else [run.name])]))
     return [
-        f"{label} #{labels[: place + 1].count(label)}" if labels.count(label) > 1 else label
-        for place, label in enumerate(labels)
+        f"{run.architecture} {run.name}" if labels.count(label) > 1 else label
+        for run, label in zip(runs, labels, strict=True)
     ]
 
 

@@ -42,6 +42,8 @@ class Pairs:
         Whether axes can be reflected and exchanged: scalar fields on a grid of equal axes of space.
     history : int
         Given frames of an autoregressive task; 0 for others.
+    task : TaskName
+        Which task, never ``auto``.
     """
 
     inputs: Tensor
@@ -54,6 +56,7 @@ class Pairs:
     config: dict[str, Any]
     turnable: bool
     history: int = 0
+    task: TaskName = "steady"
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -69,6 +72,18 @@ class Pairs:
         if self.mask is None or not self.history:
             return self.mask
         return _along_time(self.mask, self.targets.shape[-2])
+
+    @property
+    def last_given(self) -> Tensor | None:
+        """The last given frame of what is predicted, like the targets; None where it is not among the inputs."""
+        channels = self.targets.shape[-1]
+        if self.history:
+            start = (self.history - 1) * channels
+            return self.inputs[..., None, start : start + channels].expand_as(self.targets)
+        # Of several fields the frames of one come after those of the other.
+        if self.task == "steady" or self.names[0] != self.names[1] or len(self.names[0]) > 1:
+            return None
+        return self.inputs[..., -channels:]
 
     @property
     def windows(self) -> int:
@@ -184,7 +199,7 @@ def load_pairs(
         history = n_in if task == "step" else 0
         names = data.inputs, data.targets
         return Pairs(
-            inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable, history
+            inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable, history, task
         )
 
 
@@ -230,9 +245,10 @@ def _read(
     values = data.read(name, stride, selected, frames)
     if not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0, 0]) + (rows.start if rows else 0)
-        raise ConfigError(
-            f"field {name!r} of {str(data.path)!r} is not finite in trajectory {row}: generate the file again"
-        )
+        remedy = "mend or leave out such trajectories where the file comes from"
+        if data.provenance and "recipe" in data.config:
+            remedy = "generate the file again"
+        raise ConfigError(f"field {name!r} of {str(data.path)!r} is not finite in trajectory {row}: {remedy}")
     tensor = torch.from_numpy(np.ascontiguousarray(values)).float()
     if isinstance(frames, slice) and data.is_time_varying(name):
         return tensor.reshape(*tensor.shape[: 2 + dim], -1).movedim(1, -2)

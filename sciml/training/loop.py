@@ -6,6 +6,7 @@ that was not; it repeats at most the steps since its last checkpoint.
 """
 
 import math
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from .parallel import Team, resolve_device, team
 from .prediction import predict_pairs
 from .reports import report_training
 from .run_folder import BEST_FILE, Average, Progress, load_checkpoint, open_run, save_checkpoint
+from .scores import no_skill_errors
 
 __all__ = ["DIVERGED", "learning_rate", "train"]
 
@@ -93,7 +95,7 @@ def train(
     overwrite : bool
         Discard an existing run.
     progress : bool
-        Show a progress bar on a terminal.
+        Show a progress bar on a terminal, elsewhere a line for each epoch.
     tensorboard : bool
         Write loss, errors and learning rate to ``tensorboard/``.
     checkpoint_seconds : float
@@ -102,7 +104,8 @@ def train(
     Returns
     -------
     dict
-        "test_relative_l2" of the weights that are kept, of "epoch"; "history" (one record per epoch; an error that is
+        "test_relative_l2" of the weights that are kept, of "epoch"; "no_skill", errors on the same samples without a
+        model (`sciml.training.scores.no_skill_errors`); "history" (one record per epoch; an error that is
         not finite stands there as 1e30), "parameters", "n_train", "n_test" and "seconds".
 
     Raises
@@ -174,7 +177,7 @@ class _Trainer:
             self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
         self.resolved: dict[str, Any] = {
-            "train": jsonable(replace(config, device="auto")),
+            "train": jsonable(replace(config, device="auto", task=pairs.task)),
             "processes": processes.size,
             "model": {"architecture": type(operator).__name__, **jsonable(operator.config)},
             "data": {
@@ -228,6 +231,8 @@ class _Trainer:
                 record = self._record(state, started)
                 state = Progress([*state.history, record])
                 bar.set_postfix(test=f"{record['test_relative_l2']:.4f}")
+                if shown and bar.disable:
+                    tqdm.write(_line(record, config.epochs), file=sys.stderr)
                 log.add(record)
                 if config.n_valid and state.best() is record:
                     with self._averaged():
@@ -315,6 +320,7 @@ class _Trainer:
             "epoch": kept["epoch"],
             "n_train": len(self.fit),
             "n_test": len(self.test),
+            "no_skill": no_skill_errors(self.test),
             "parameters": self.model.parameter_count,
             "seconds": sum(record["seconds"] for record in state.history),
             "history": state.history,
@@ -372,6 +378,15 @@ class _Log:
     def __exit__(self, *error: object) -> None:
         if self.writer is not None:
             self.writer.close()
+
+
+def _line(record: dict[str, float], epochs: int) -> str:
+    """An epoch, for logs."""
+    errors = [f"{name[:-12]} {record[name]:.4f}" for name in record if name.endswith("_relative_l2")]
+    return (
+        f"epoch {record['epoch'] + 1} of {epochs}: training loss {record['train_loss']:.4f}, relative L2 "
+        f"{', '.join(errors)}, {record['seconds']:.1f} s"
+    )
 
 
 def _norms(pairs: Pairs) -> Tensor:

@@ -36,6 +36,10 @@ class PeriodicResidual:
     """
 
     def __init__(self, pairs: Pairs) -> None:
+        if "recipe" not in pairs.config:
+            raise ConfigError(
+                "physics: the dataset was not made by a recipe, so that its equation is not known; leave it out"
+            )
         recipe = recipe_of(pairs.config)
         if not isinstance(recipe, PeriodicRecipe):
             raise ConfigError(

@@ -169,6 +169,7 @@ def predict_file(
                 "file": path.name if path == Path(model) else f"{path.resolve().parent.name}/{path.name}",
                 "sha256": header["sha256"],
                 "task": plan.task,
+                "given_frames": len(plan.times) - plan.steps if plan.shows_given else 0,
                 "trained_on": header["data"]["file"],
             },
             "predicted_from": {**identity(source), "stride": stride, "config": data.config},
@@ -214,8 +215,6 @@ def _plan(header: dict[str, Any], data: FieldsDataset, frames: int) -> _Plan:
     inputs, targets = tuple(trained["inputs"]), tuple(trained["targets"])
     layout = _trained_layout(trained["config"])
     task = settings["task"]
-    if task == "auto":
-        task = "steady" if (layout or data).steady else "final"
     if frames and task != "step":
         raise ConfigError(f"frames={frames}: it belongs to models of task 'step', not {task!r}; leave it out")
     missing = [field for field in inputs if field not in data.fields]

@@ -17,6 +17,7 @@ __all__ = [
     "comparison_tables",
     "evaluation_table",
     "metrics_table",
+    "no_skill",
     "plot_history",
     "report_comparison",
     "report_evaluation",
@@ -97,7 +98,7 @@ def report_training(output: Path, resolved: dict[str, Any], result: dict[str, An
     )
     report.text(
         f"Relative L2 error on {result['n_test']} test samples: {result['test_relative_l2']:.4f}, of the weights after "
-        f"epoch {result['epoch'] + 1}."
+        f"epoch {result['epoch'] + 1}{no_skill(result['no_skill'])}."
     )
     report.figure(
         plot_history(result["history"]),
@@ -114,10 +115,27 @@ def _number(value: float | None, form: str = ".4f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
+NO_SKILL = {"mean": "the mean of the other targets", "last frame": "the last given frame"}
+
+
+def no_skill(errors: dict[str, float]) -> str:
+    """Return the smallest error that takes no model, in brackets, or nothing.
+
+    Examples
+    --------
+    >>> no_skill({"mean": 0.5, "last frame": 0.25})
+    ' (0.2500 without a model: the last given frame)'
+    """
+    if not errors:
+        return ""
+    name = min(errors, key=lambda guess: errors[guess])
+    return f" ({errors[name]:.4f} without a model: {NO_SKILL[name]})"
+
+
 def evaluation_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
     """Return head and cells of an evaluation's main table, one line per resolution."""
     head = [
-        *("resolution", "samples", "relative L2", "median", "worst", "relative H1"),
+        *("resolution", "samples", "relative L2", "no model", "median", "worst", "relative H1"),
         *(["VRMSE"] if any("well" in row for row in rows) else []),
         "ms/sample",
     ]
@@ -126,6 +144,7 @@ def evaluation_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[o
             size(row["resolution"]) + (" (trained)" if row["trained_here"] else ""),
             row["samples"],
             _number(row.get("relative_l2")),
+            _number(min(row["no_skill"].values(), default=None)),
             _number(row.get("median_relative_l2")),
             _number(row.get("worst_relative_l2")),
             _number(row.get("relative_h1")),
@@ -175,7 +194,8 @@ def report_evaluation(
         f"The same weights on every grid, trained at {size(rows[0]['train_resolution'])}, on samples that the run "
         "neither trained on nor chose its weights by. Relative L2 is one ratio over all points, frames and channels "
         "of a sample; the table has its mean, median and largest value over samples, and the mean of relative H1 "
-        "(gradients in space). VRMSE is the mean over samples, frames and channels."
+        "(gradients in space). VRMSE is the mean over samples, frames and channels. 'no model' is the mean relative L2 "
+        "of the better of two guesses, the mean of the other samples' targets and, in time, the last given frame."
     )
     report.table(*evaluation_table(rows))
     if diverged := max(row["diverged"] for row in rows):
@@ -301,6 +321,7 @@ def report_comparison(
             f"Mean relative L2 on the same {result['samples']} samples for all, which none of the runs trained on or "
             "chose its weights by; means over seeds; '-' where a model cannot read the grid. 'trained' marks the "
             "resolution of training."
+            + (" The runs are not of the same problem, see above." if result["notes"] else "")
         )
         report.figure(plot_matrix(result), "matrix", "Errors by model and test resolution, training framed.")
     report.section("Training")

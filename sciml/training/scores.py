@@ -13,7 +13,7 @@ from sciml.metrics import correlation_time, pdebench_metrics, relative_h1, relat
 from .data import Pairs
 from .spectra import spectrum_by_band, wave_spectrum
 
-__all__ = ["WINDOWS", "frames_first", "relative_errors", "scores"]
+__all__ = ["WINDOWS", "frames_first", "no_skill_errors", "relative_errors", "scores"]
 
 WELL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "VRMSE": well.vrmse,
@@ -43,6 +43,21 @@ def relative_errors(prediction: Tensor, pairs: Pairs) -> Tensor:
     return relative_l2(prediction, pairs.targets, pairs.target_mask)
 
 
+def no_skill_errors(pairs: Pairs) -> dict[str, float]:
+    """Return mean relative L2 errors of predictions that take no model, by name; a model should do better.
+
+    "mean": of the mean of all other samples' targets, absent for one sample. "last frame": of the last given frame,
+    where what is predicted is among the inputs.
+    """
+    guesses: dict[str, Tensor] = {}
+    n, targets = len(pairs), pairs.targets
+    if n > 1:
+        guesses["mean"] = (targets.sum(0) - targets) / (n - 1)
+    if pairs.last_given is not None:
+        guesses["last frame"] = pairs.last_given
+    return _finite({name: float(relative_errors(guess, pairs).mean()) for name, guess in guesses.items()})
+
+
 def scores(
     prediction: Tensor, pairs: Pairs, times: Sequence[float] | np.ndarray | None = None
 ) -> dict[str, Any]:
@@ -59,6 +74,7 @@ def scores(
     -------
     dict
         "diverged": samples whose prediction is not finite everywhere.
+        "no_skill": `no_skill_errors`.
         "relative_l2", "median_relative_l2", "worst_relative_l2": over samples, of the error relative to the
         target over all points, frames and channels of a sample. "relative_h1": the mean, with gradients in
         space only; absent on grids with fewer than three nodes along an axis.
@@ -78,6 +94,7 @@ def scores(
     l2 = relative_errors(prediction, pairs).double()
     result: dict[str, Any] = {
         "diverged": int((~torch.isfinite(prediction).flatten(1).all(1)).sum()),
+        "no_skill": no_skill_errors(pairs),
         **_finite(
             {
                 "relative_l2": float(l2.mean()),
