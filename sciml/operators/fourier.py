@@ -23,6 +23,7 @@ exporters, mixed precision and distributed training treat them like any other nu
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ from torch import Tensor
 from sciml.errors import ConfigError
 
 __all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
+
+Tables = tuple[Tensor, ...]
+"""A table for each axis."""
 
 
 def coordinates(size: int, periodic: bool) -> Tensor:
@@ -165,10 +169,15 @@ class TruncatedFourier:
                     f"{max(needed, 2)} nodes (a smaller stride) or a model of {max(int(most + 1e-9), 1)} modes"
                 )
 
-    def _of(self, axis: int, size: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _tables_of(self, space: tuple[int, ...], like: Tensor, kinds: tuple[int, int]) -> Tables:
+        """Tables of one kind for all axes but the last, of another kind for that."""
         # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
         build = _tables.__wrapped__ if torch.compiler.is_compiling() else _tables
-        return build(size, self.modes[axis] // 2, self.periodic[axis], self.padding, like.device, like.dtype)
+        last = len(space) - 1
+        return tuple(
+            build(size, modes // 2, wraps, self.padding, like.device, like.dtype)[kinds[axis == last]]
+            for axis, (size, modes, wraps) in enumerate(zip(space, self.modes, self.periodic, strict=True))
+        )
 
     def analyse(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return the coefficients of v.
@@ -190,24 +199,10 @@ class TruncatedFourier:
             If the grid is too coarse.
         """
         self.check_resolution(space)
-        last = len(space) - 1
-        table = self._of(last, space[last], v)[0]
-        c = torch.matmul(table, v).unflatten(-2, (2, -1))
-        for axis in range(last - 1, -1, -1):
-            # The axis in hand, then (2, modes of the later ones, channels).
-            table = self._of(axis, space[axis], v)[1]
-            tail = c.shape[axis + 2 :]
-            cosine, sine = (
-                torch.matmul(table, c.flatten(axis + 2)).unflatten(axis + 1, (2, -1)).unbind(axis + 1)
-            )
-            cosine_re, cosine_im = cosine.unflatten(-1, tail).unbind(axis + 2)
-            sine_re, sine_im = sine.unflatten(-1, tail).unbind(axis + 2)
-            half = self.modes[axis] // 2
-            up, down = (axis + 1, 0, self.modes[axis] - half), (axis + 1, 1, half)
-            re = torch.cat([(cosine_re + sine_im).narrow(*up), (cosine_re - sine_im).narrow(*down)], axis + 1)
-            im = torch.cat([(cosine_im - sine_re).narrow(*up), (cosine_im + sine_re).narrow(*down)], axis + 1)
-            c = torch.stack([re, im], dim=axis + 1)
-        return c
+        tables = self._tables_of(space, v, (1, 0))
+        if _records(v):
+            return _Analysis.apply(v, self.modes, tables)
+        return _analyse(v, self.modes, tables)
 
     def synthesise(self, c: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return the function with the given coefficients on a grid and its extension.
@@ -218,40 +213,120 @@ class TruncatedFourier:
         space : tuple of int
             Nodes of the domain per axis.
         add_to : Tensor, shape (B, *self.extended(space), C), optional
-            The result is added to it, in its memory.
+            The result is added to it, in its memory unless gradients are recorded.
 
         Returns
         -------
         Tensor, shape (B, *self.extended(space), C)
         """
-        last = len(space) - 1
-        for axis in range(last):
-            # (B, nodes of the earlier axes, 2, the axis in hand, ...)
-            re, im = c.unbind(axis + 1)
-            half = self.modes[axis] // 2
-            up, down = self.modes[axis] - half, half
-            where = axis + 1
-            zero = re.narrow(where, 0, 1)
-            odd = up == half + 1
-            # P_k cos + Q_k sin with P_k = c_k + c_-k and Q_k = i (c_k - c_-k), k > 0.
-            parts = []
-            for a in (re, im):
-                a_up, a_down = a.narrow(where, 1, up - 1), a.narrow(where, up, down)
-                if not odd:
-                    a_up = torch.nn.functional.pad(a_up, (0, 0) * (a_up.ndim - 1 - where) + (0, 1))
-                parts.append((a_up + a_down, a_up - a_down))
-            (sum_re, difference_re), (sum_im, difference_im) = parts
-            nothing = torch.zeros_like(zero)
-            first = torch.cat([zero, sum_re, nothing, -difference_im], where)
-            second = torch.cat([im.narrow(where, 0, 1), sum_im, nothing, difference_re], where)
-            stacked = torch.stack([first, second], dim=where + 1)
-            table = self._of(axis, space[axis], c)[3]
-            c = torch.matmul(table, stacked.flatten(where + 1)).unflatten(-1, stacked.shape[where + 1 :])
-        table = self._of(last, space[last], c)[2]
-        flat = c.flatten(-3, -2)
-        if add_to is None:
-            return torch.matmul(table, flat)
-        flat = flat.flatten(0, -3)
-        return (
-            add_to.flatten(0, -3).baddbmm_(table.expand(flat.shape[0], *table.shape), flat).view(add_to.shape)
-        )
+        tables = self._tables_of(space, c, (3, 2))
+        if _records(c):
+            return _Synthesis.apply(c, add_to, self.modes, tables)
+        return _synthesise(c, self.modes, tables, add_to)
+
+
+def _records(values: Tensor) -> bool:
+    """Whether gradients are recorded, but not for a program of standard operators."""
+    return torch.is_grad_enabled() and values.requires_grad and not torch.compiler.is_compiling()
+
+
+def _analyse(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
+    """Coefficients from nodes, the last axis first: of it the real ones, of the others sums of both waves."""
+    *others, table = tables
+    c = torch.matmul(table, v).unflatten(-2, (2, -1))
+    for axis in range(len(others) - 1, -1, -1):
+        # The axis in hand, then (2, modes of the later ones, channels).
+        tail = c.shape[axis + 2 :]
+        both = torch.matmul(others[axis], c.flatten(axis + 2)).unflatten(axis + 1, (2, -1))
+        cosine, sine = both.unbind(axis + 1)
+        cosine_re, cosine_im = cosine.unflatten(-1, tail).unbind(axis + 2)
+        sine_re, sine_im = sine.unflatten(-1, tail).unbind(axis + 2)
+        half = modes[axis] // 2
+        up, down = (axis + 1, 0, modes[axis] - half), (axis + 1, 1, half)
+        re = torch.cat([(cosine_re + sine_im).narrow(*up), (cosine_re - sine_im).narrow(*down)], axis + 1)
+        im = torch.cat([(cosine_im - sine_re).narrow(*up), (cosine_im + sine_re).narrow(*down)], axis + 1)
+        c = torch.stack([re, im], dim=axis + 1)
+    return c
+
+
+def _synthesise(c: Tensor, modes: tuple[int, ...], tables: Tables, add_to: Tensor | None = None) -> Tensor:
+    """Nodes from coefficients, the last axis last; the adjoint of `_analyse` with transposed tables."""
+    *others, table = tables
+    for axis, other in enumerate(others):
+        # (B, nodes of the earlier axes, 2, the axis in hand, ...)
+        re, im = c.unbind(axis + 1)
+        half = modes[axis] // 2
+        up, down = modes[axis] - half, half
+        where = axis + 1
+        zero = re.narrow(where, 0, 1)
+        odd = up == half + 1
+        # P_k cos + Q_k sin with P_k = c_k + c_-k and Q_k = i (c_k - c_-k), k > 0.
+        parts = []
+        for a in (re, im):
+            a_up, a_down = a.narrow(where, 1, up - 1), a.narrow(where, up, down)
+            if not odd:
+                a_up = torch.nn.functional.pad(a_up, (0, 0) * (a_up.ndim - 1 - where) + (0, 1))
+            parts.append((a_up + a_down, a_up - a_down))
+        (sum_re, difference_re), (sum_im, difference_im) = parts
+        nothing = torch.zeros_like(zero)
+        first = torch.cat([zero, sum_re, nothing, -difference_im], where)
+        second = torch.cat([im.narrow(where, 0, 1), sum_im, nothing, difference_re], where)
+        stacked = torch.stack([first, second], dim=where + 1)
+        c = torch.matmul(other, stacked.flatten(where + 1)).unflatten(-1, stacked.shape[where + 1 :])
+    flat = c.flatten(-3, -2)
+    if add_to is None:
+        return torch.matmul(table, flat)
+    flat = flat.flatten(0, -3)
+    table = table.expand(flat.shape[0], *table.shape)
+    return add_to.flatten(0, -3).baddbmm_(table, flat).view(add_to.shape)
+
+
+def _transposed(tables: Tables) -> Tables:
+    return tuple(table.T for table in tables)
+
+
+class _Analysis(torch.autograd.Function):
+    """`_analyse`, whose gradients are those of a linear map: one synthesis in place of all its steps backwards."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
+        return _analyse(v, modes, tables)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.modes, ctx.tables = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _Synthesis.apply(gradients[0], None, ctx.modes, _transposed(ctx.tables)), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _analyse(tangents[0], ctx.modes, ctx.tables)
+
+
+class _Synthesis(torch.autograd.Function):
+    """`_synthesise`, in memory of its own, and its gradients by one analysis."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(c: Tensor, add_to: Tensor | None, modes: tuple[int, ...], tables: Tables) -> Tensor:
+        return _synthesise(c, modes, tables, None if add_to is None else add_to.clone())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, add_to, ctx.modes, ctx.tables = inputs
+        ctx.adds = add_to is not None
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        c = _Analysis.apply(gradients[0], ctx.modes, _transposed(ctx.tables))
+        return c, gradients[0] if ctx.adds else None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        result = _synthesise(tangents[0], ctx.modes, ctx.tables)
+        return result if tangents[1] is None else result + tangents[1]

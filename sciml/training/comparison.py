@@ -26,8 +26,10 @@ from .scores import relative_errors
 __all__ = ["compare"]
 
 MARKER = "comparison.json"
-# Which samples a run saw follows from the dataset and the split, and would fill pages.
-SAMPLES = ("data.train_seeds", "data.valid_seeds", "data.test_seeds")
+# Which samples a run saw follows from the dataset and the split; seeds would fill pages.
+SAMPLES = tuple(
+    f"data.{part}" for part in ("train_seeds", "valid_seeds", "test_seeds", "train_rows", "valid_rows")
+)
 
 
 @dataclass(frozen=True)

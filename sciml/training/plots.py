@@ -11,10 +11,12 @@ from .spectra import BANDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
     "draw_samples",
+    "plain_numbers",
     "plot_costs",
     "plot_curves",
     "plot_frames",
@@ -22,6 +24,7 @@ __all__ = [
     "plot_spectrum",
     "plot_transfer",
     "size",
+    "whole_epochs",
 ]
 
 WORST = ("worst", "second worst", "third worst")
@@ -46,6 +49,28 @@ def _axes(width: float = 6.0, height: float = 3.6) -> tuple["Figure", "Axes"]:
     return figure, ax
 
 
+def whole_epochs(ax: "Axes") -> None:
+    """Label whole epochs only."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="epoch")
+
+
+def plain_numbers(*axes: "Axis") -> None:
+    """Label logarithmic axes that span a few decades with several plain numbers."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        if high > 1000 * low:
+            continue
+        # Within a factor of 3 there may be none of 1, 2 and 5.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 3 * low else MaxNLocator(4))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def plot_transfer(rows: list[dict[str, Any]]) -> "Figure":
     """Draw errors by resolution of an evaluation, the one of training marked."""
     figure, ax = _axes()
@@ -61,6 +86,7 @@ def plot_transfer(rows: list[dict[str, Any]]) -> "Figure":
     ax.set(xscale="log", yscale="log", xlabel="nodes along the first axis", ylabel="relative error")
     ax.set_xticks(sorted({*nodes, trained}), [str(n) for n in sorted({*nodes, trained})])
     ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    plain_numbers(ax.yaxis)
     ax.legend()
     return figure
 
@@ -80,7 +106,7 @@ def plot_spectrum(rows: list[dict[str, Any]]) -> "Figure":
     top = max(finest["spectrum"]["target"])
     lowest = min((e for _, energy, _ in curves for e in energy if e > 0), default=top)
     ax.set(xscale="log", yscale="log", ylim=(max(0.3 * lowest, 1e-14 * top), 3 * top))
-    ax.set(xlabel="cycles along the longest side", ylabel="energy")
+    ax.set(xlabel="cycles along the longest side (shells k to k + 1)", ylabel="energy")
     ax.legend()
     return figure
 
@@ -96,6 +122,7 @@ def plot_frames(row: dict[str, Any]) -> "Figure":
         mean = row["correlation_time"]["mean"] + row["frames"]["from"]
         ax.axvline(mean, color="k", ls="--", lw=1, label=f"correlation falls to {threshold:g}, mean")
     ax.set(yscale="log", xlabel="time", ylabel="relative L2 error of the frame")
+    plain_numbers(ax.yaxis)
     ax.legend()
     return figure
 
@@ -144,7 +171,8 @@ def draw_samples(pairs: Pairs, prediction: Tensor, spacetime: bool = False) -> "
                 shown = np.where(over, shown, np.nan)
             shown = shown[..., shown.shape[-1] // 2] if dim == 3 else shown
             if shown.ndim == 1:
-                ax.plot(shown)
+                ax.plot(pairs.spacing[0] * np.arange(len(shown)), shown)
+                ax.set(xlabel="distance from the first node")
             else:
                 image = ax.imshow(shown.T, origin="lower", aspect="auto" if dim == 1 else "equal", **options)
                 figure.colorbar(image, ax=ax, shrink=0.8)
@@ -167,7 +195,9 @@ def plot_curves(groups: list[dict[str, Any]], histories: dict[str, list[dict[str
         (line,) = ax.plot(epochs, values.mean(0), label=f"{group['label']} ({len(curves)})")
         if len(curves) > 1:
             ax.fill_between(epochs, values.min(0), values.max(0), color=line.get_color(), alpha=0.2)
-    ax.set(yscale="log", xlabel="epoch", ylabel="test relative L2 error")
+    ax.set(yscale="log", ylabel="test relative L2 error")
+    whole_epochs(ax)
+    plain_numbers(ax.yaxis)
     ax.legend(fontsize="small")
     return figure
 
@@ -185,6 +215,7 @@ def plot_costs(groups: list[dict[str, Any]]) -> "Figure":
             ends = [[error["mean"] - error["min"]], [error["max"] - error["mean"]]]
             ax.errorbar([group[name]], [error["mean"]], yerr=ends, fmt="o", capsize=3, label=group["label"])
         ax.set(xscale="log", yscale="log", xlabel=label)
+        plain_numbers(ax.xaxis, ax.yaxis)
         ax.grid(alpha=0.3, which="both")
     panels[0].set(ylabel="test relative L2 error")
     panels[1].legend(fontsize="small")

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from sciml.report import Report
 
-from .plots import plot_costs, plot_curves, plot_frames, plot_matrix, plot_spectrum, plot_transfer, size
+from .plots import (
+    plain_numbers,
+    plot_costs,
+    plot_curves,
+    plot_frames,
+    plot_matrix,
+    plot_spectrum,
+    plot_transfer,
+    size,
+    whole_epochs,
+)
 from .scores import WINDOWS
 from .spectra import BANDS
 
@@ -81,7 +91,9 @@ def plot_history(history: list[dict[str, float]]) -> "Figure":
             ms=3,
             label="validation relative L2",
         )
-    ax.set(xlabel="epoch", ylabel="relative error")
+    ax.set(ylabel="relative error")
+    whole_epochs(ax)
+    plain_numbers(ax.yaxis)
     ax.grid(alpha=0.3, which="both")
     ax.legend()
     return figure
@@ -225,7 +237,8 @@ def report_evaluation(
     report.figure(
         samples,
         "samples",
-        f"The median and the worst samples at {size(finest['resolution'])}, by relative L2.",
+        f"Samples at {size(finest['resolution'])}, by relative L2: the worst ones and, unless it is one of them, the "
+        "median one.",
     )
     report.section("All metrics")
     report.table(*metrics_table(rows))
@@ -238,16 +251,20 @@ def _report_frames(report: Report, row: dict[str, Any]) -> None:
     report.section("Error over time")
     frames = row["frames"]
     report.text(
-        f"Relative L2 by predicted frame, over points and channels, at {size(row['resolution'])}; the prediction "
-        f"begins at t = {frames['from']:g}."
+        f"Relative L2 by predicted frame, over points and channels, at {size(row['resolution'])}; the last given frame "
+        f"is that of t = {frames['from']:g}."
     )
     if "correlation_time" in row:
         found = row["correlation_time"]
-        report.text(
-            f"Correlation with the target falls below {found['threshold']:g} after {found['mean']:.4g} units of time, "
-            f"mean over samples; {found['never']} of {row['samples']} never do and count with all "
-            f"{found['horizon']:.4g}."
-        )
+        whole = f"{found['horizon']:.4g}"
+        if found["never"] == row["samples"]:
+            text = f"stays above {found['threshold']:g} for all {whole} units of time, in all samples."
+        else:
+            text = (
+                f"falls below {found['threshold']:g} after {found['mean']:.4g} units of time, mean over samples; "
+                f"{found['never']} of {row['samples']} never do and count with all {whole}."
+            )
+        report.text(f"Correlation with the target {text}")
     if frames["times"]:
         report.figure(plot_frames(row), "frames", "Error over time: mean, and 10 % to 90 % of the samples.")
 

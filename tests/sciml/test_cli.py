@@ -122,6 +122,18 @@ BAD = {
     "solve into a file": ("solve poisson --n 40 -o text.h5 --overwrite", "is a file: give a folder"),
     "no memory": ("solve poisson --n 10000000", "out of memory"),
     "infinite parameter": ("generate darcy --high inf -o x.h5", "high=inf"),
+    "a setting's own message comes first": (
+        "train fno darcy.h5 -o x --epochs 0",
+        "error: epochs=0: it must be",
+    ),
+    "too coarse for the modes": (
+        "train fno darcy.h5 -o x --stride 4",
+        "(a smaller stride) or a model of 9 modes",
+    ),
+    "model and data exchanged": (
+        "predict darcy.h5 runs/darcy -o x.h5",
+        "darcy.h5' is an HDF5 file, not a model: name",
+    ),
     "infinite rate": ("train fno darcy.h5 -o x --lr inf", "lr=inf"),
     "nan decay": ("train fno darcy.h5 -o x --weight-decay nan", "weight_decay=nan"),
     "empty output": ("train fno darcy.h5 -o ''", "output=''"),
@@ -193,7 +205,14 @@ def test_the_loop(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: py
         "evaluate runs/darcy darcy.h5",
     ):
         assert call(command) == 0, capsys.readouterr().err
-        assert capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert printed.out
+        if command.startswith("train"):
+            resumed = "--resume" in command
+            assert ("runs/darcy" in printed.out, "was finished before" in printed.out) == (True, resumed)
+            assert "without a model: the mean of the other targets)" in printed.out
+            # Without a terminal a line for each epoch.
+            assert printed.err.count("training loss") == (0 if resumed else 2)
     mesh = meshio.read(tmp_path / "runs" / "solve" / "solution.vtu")
     assert np.abs(mesh.point_data["u"] - mesh.point_data["exact"]).max() < 1e-5
     for path in (
@@ -249,6 +268,18 @@ def test_an_error_without_a_file_ends_in_no_empty_name(
         monkeypatch.setattr("sciml.cli._dispatch", Mock(side_effect=error))
         assert main(["inspect"]) == 1
         assert capsys.readouterr().err == f"sciml: error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [("train fno a.h5", "--resume"), ("generate darcy", "it goes on"), ("evaluate run a.h5", "again")],
+)
+def test_an_interruption_says_how_to_go_on(
+    command: str, remedy: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sciml.cli._dispatch", Mock(side_effect=KeyboardInterrupt))
+    assert call(command) == 130
+    assert capsys.readouterr().err.strip().endswith(remedy)
 
 
 def test_inspect_leaves_out_an_equation_that_is_not_given(

@@ -53,13 +53,18 @@ def test_seeds_are_one_group(runs: list[Path]) -> None:
 
 def test_only_what_differs_is_shown(runs: list[Path]) -> None:
     result = compare([runs[0], runs[3]])
-    assert set(result["settings"]) == {"train.n_train", "data.train_rows"}
-    assert result["settings"]["train.n_train"] == [30, 32]
-    assert [group["label"] for group in result["groups"]] == [
-        "FNO n_train=30 train_rows=0,30",
-        "FNO n_train=32 train_rows=0,32",
-    ]
+    assert result["settings"] == {"train.n_train": [30, 32]}
+    assert [group["label"] for group in result["groups"]] == ["FNO n_train=30", "FNO n_train=32"]
     assert compare([runs[0], runs[1]])["settings"] == {}
+    # Settings that the other architecture does not have say nothing.
+    assert set(compare([runs[0], runs[4]])["settings"]) == {"model.architecture"}
+
+
+def test_many_differences_do_not_fill_a_label(runs: list[Path], data: Path, tmp_path: Path) -> None:
+    other = replace(CONFIG, epochs=1, lr=1e-3, clip=1.0, weight_decay=0.0)
+    train(other, data, tmp_path / "other", model=MODEL, progress=False)
+    groups = compare([runs[0], tmp_path / "other"])["groups"]
+    assert [group["label"] for group in groups] == ["FNO 0", "FNO other"]
 
 
 def test_all_are_tested_on_what_none_has_seen(runs: list[Path], data: Path, tmp_path: Path) -> None:

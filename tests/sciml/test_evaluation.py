@@ -17,8 +17,8 @@ from sciml.training import TrainConfig, evaluate, predict_file, train
 from sciml.training.data import Pairs, load_pairs
 from sciml.training.held_out import held_out_pairs, model_header, thinned, unseen_rows
 from sciml.training.prediction import predict_pairs
-from sciml.training.reports import evaluation_table, metrics_table
-from sciml.training.scores import scores
+from sciml.training.reports import evaluation_table, metrics_table, no_skill
+from sciml.training.scores import no_skill_errors, scores
 from sciml.training.spectra import spectrum_by_band, wave_spectrum
 
 MODEL = FNOConfig(modes=(8,), width=4, layers=2)
@@ -38,6 +38,25 @@ def pairs_of(targets: torch.Tensor, **changes: object) -> Pairs:
         False,
     )
     return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def test_errors_without_a_model(burgers: Path) -> None:
+    u = torch.tensor([[1.0, 1.0], [3.0, 3.0], [8.0, 8.0]])[..., None]
+    # Of each sample the mean of the other two: 5.5, 4.5 and 2.
+    assert no_skill_errors(pairs_of(u)) == {"mean": pytest.approx((4.5 + 0.5 + 0.75) / 3)}
+    assert no_skill_errors(pairs_of(u[:1])) == {}
+    assert no_skill({}) == ""
+    frames = FieldsDataset(burgers).read("u", 1, None, slice(0, 6))
+    last = torch.from_numpy(frames[:, 1:2]), torch.from_numpy(frames[:, 2:])
+    expected = {
+        "spacetime": relative_l2(last[0].expand_as(last[1]), last[1]).mean(),
+        "final": relative_l2(last[0], last[1][:, -1:]).mean(),
+    }
+    for task in ("spacetime", "step", "final"):
+        found = no_skill_errors(load_pairs(burgers, 1, task, n_in=2))
+        assert found["last frame"] == pytest.approx(
+            float(expected.get(task, expected["spacetime"])), rel=1e-5
+        )
 
 
 @pytest.fixture(scope="module")

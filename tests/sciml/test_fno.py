@@ -10,7 +10,7 @@ import torch
 from sciml.errors import ConfigError
 from sciml.operators import FNO, FNOConfig, SpectralConv, UNetConfig
 from sciml.operators.fno import FunctionNorm
-from sciml.operators.fourier import wavenumbers
+from sciml.operators.fourier import TruncatedFourier, wavenumbers
 from sciml.operators.spectral import SpectralWeights
 
 
@@ -326,9 +326,46 @@ def test_weights_are_real() -> None:
     assert not any(p.is_complex() for p in FNO(modes=(3, 3), width=4).parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("modes", "periodic", "space"),
+    [
+        ((5,), (True,), (9,)),
+        ((4,), (False,), (7,)),
+        ((4, 5), (True, False), (8, 9)),
+        ((5, 4), (False, True), (7, 8)),
+        ((3, 4, 4), (True, True, False), (6, 4, 5)),
+    ],
+)
+def test_gradients_of_the_transforms(
+    modes: tuple[int, ...], periodic: tuple[bool, ...], space: tuple[int, ...]
+) -> None:
+    """Each is the adjoint of the other with transposed tables, Nyquist's wavenumbers included."""
+    torch.manual_seed(0)
+    fourier = TruncatedFourier(modes, periodic, 0.25)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(2, *shape, 2, dtype=torch.float64, requires_grad=True)
+
+    v, onto, c = random(*fourier.extended(space)), random(*fourier.extended(space)), random(2, *fourier.shape)
+    gradcheck, gradgradcheck = torch.autograd.gradcheck, torch.autograd.gradgradcheck
+    assert gradcheck(lambda v: fourier.analyse(v, space), v, check_forward_ad=True)
+
+    def added(c: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+        return fourier.synthesise(c, space, onto.clone())
+
+    assert gradcheck(added, (c, onto), check_forward_ad=True)
+    assert gradgradcheck(lambda c: fourier.synthesise(c, space).square(), c)
+    with torch.no_grad():
+        kept = onto.detach().clone()
+        assert torch.allclose(fourier.synthesise(c, space, kept), fourier.synthesise(c, space) + onto)
+
+
 def test_bad_input() -> None:
     model = FNO(modes=(12, 12), width=4, padding=0.0)
-    with pytest.raises(ConfigError, match=r"axis 0 with 9 nodes is too coarse for modes=12: use at least 13"):
+    with pytest.raises(
+        ConfigError, match=r"axis 0 with 9 nodes is too coarse for modes=12: use at least 13 .* of 8 modes"
+    ):
         model(torch.zeros(1, 9, 20, 1))
     model(torch.zeros(1, 13, 13, 1))
     odd = FNO(modes=(13, 13), width=4, periodic=(True, True))
@@ -337,6 +374,8 @@ def test_bad_input() -> None:
     ):
         odd(torch.zeros(1, 12, 20, 1))
     odd(torch.zeros(1, 13, 12, 1))  # 0..6 on the last axis, of which 6 is Nyquist's
+    with pytest.raises(ConfigError, match=r"input of torch.float64, its weights are torch.float32: convert"):
+        odd(torch.zeros(1, 13, 12, 1, dtype=torch.float64))
     with pytest.raises(ConfigError, match="1 channels"):
         model(torch.zeros(1, 20, 20, 2))
     with pytest.raises(ConfigError, match="2 axes"):

@@ -321,7 +321,10 @@ def test_command_line(
     untrained(folder / "burgers.h5", run / "model.safetensors", "step")
     monkeypatch.chdir(tmp_path)
     assert main(["predict", "run", data, "-o", "out.h5", "--frames", "7", "--stride", "2"]) == 0
-    assert "wrote out.h5: u of 5 trajectories at 32, 8 frames" in capsys.readouterr().out
+    assert (
+        "wrote out.h5: u of 5 trajectories at 32, 8 frames, the first 1 of them given"
+        in capsys.readouterr().out
+    )
     expected = predict_file(run, data, tmp_path / "same.h5", frames=7, stride=2)
     with FieldsDataset(tmp_path / "out.h5") as found, FieldsDataset(expected) as ours:
         assert np.array_equal(found["u"][:], ours["u"][:])
