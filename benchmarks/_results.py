@@ -40,6 +40,11 @@ def record(name: str, title: str, head: list[str], rows: list[list[object]], not
     }
     write_json(FOLDER / "results" / f"{name}.json", result)
     print("\n".join(section(name, result)))
+    write_page()
+
+
+def write_page() -> None:
+    """Write RESULTS.md from the stored results."""
     pages = ["# Benchmark results", "", "Made by `make bench` from `results/*.json`; do not edit."]
     for path in sorted((FOLDER / "results").glob("*.json")):
         pages += ["", *section(path.stem, json.loads(path.read_text()))]
@@ -59,3 +64,7 @@ def section(name: str, result: dict) -> list[str]:
         *([result["note"], ""] if result["note"] else []),
         f"`python benchmarks/{name}.py`, {result['created_utc'][:10]}, {result['machine']}; {versions}.",
     ]
+
+
+if __name__ == "__main__":
+    write_page()

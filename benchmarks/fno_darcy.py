@@ -15,7 +15,7 @@ RECIPE = DarcyRecipe(resolution=85)
 CONFIG = TrainConfig(stride=2, epochs=75, lr=6e-3, n_train=1000, n_test=100, symmetric=True)
 MODEL = FNOConfig(weights="tucker", rank=0.14)
 # As many epochs as an hour of one core allows, or several hundred on a GPU.
-FINE_EPOCHS = 300 if torch.cuda.is_available() else 40
+FINE_EPOCHS = 300 if torch.cuda.is_available() else 50
 
 
 def main(fine: bool) -> None:
