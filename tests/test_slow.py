@@ -10,6 +10,7 @@ import pytest
 
 from sciml.datasets import generate
 from sciml.datasets.recipes import DarcyRecipe
+from sciml.operators import FNOConfig
 from sciml.training import TrainConfig, evaluate, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -39,8 +40,8 @@ def test_demo_goes_on_after_a_kill(tmp_path: Path) -> None:
 def test_fno_on_darcy(tmp_path: Path) -> None:
     data = generate(DarcyRecipe(resolution=85), 1100, tmp_path / "darcy.h5")
     started = time.perf_counter()
-    config = TrainConfig(stride=2, epochs=75, n_train=1000, n_test=100, symmetric=True)
-    train(config, data, tmp_path / "run")
+    config = TrainConfig(stride=2, epochs=75, lr=6e-3, n_train=1000, n_test=100, symmetric=True)
+    train(config, data, tmp_path / "run", model=FNOConfig(weights="tucker", rank=0.14))
     assert time.perf_counter() - started < 1200
     trained, finer = evaluate(tmp_path / "run", data, strides=(2, 1))
     assert trained["resolution"] == [43, 43]

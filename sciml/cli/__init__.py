@@ -72,7 +72,8 @@ def _after(arguments: list[str]) -> str:
     """What to do after an interruption."""
     command = next((argument for argument in arguments if argument in COMMANDS), "")
     if command == "train":
-        return "go on with the same command and --resume"
+        replacing = ", in place of --overwrite" if "--overwrite" in arguments else ""
+        return f"go on with the same command and --resume{replacing}"
     return "run the same command again" + (", it goes on" if command in ("generate", "demo") else "")
 
 

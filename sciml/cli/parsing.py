@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Iterable
 from typing import TypeVar
@@ -38,18 +39,17 @@ def parse(cls: type[T], prog: str, arguments: list[str], description: str, examp
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        # The second line on are the message; a rule separates it from the hints.
+        # The second line on are the message; a rule, of dashes where there is no other, separates it from the hints.
         lines = [line.strip(BOX) for line in errors.getvalue().splitlines()[1:]]
+        lines = [line if line.strip("-") else "" for line in lines]
         # What a dataclass itself refuses names its setting.
         message = re.sub(r"^Error parsing [a-z_]+: ", "", " ".join(_until_blank(lines)))
         raise ConfigError(f"{message or 'the arguments cannot be parsed'} (see {prog} --help)") from None
 
 
 def _until_blank(lines: list[str]) -> Iterable[str]:
-    for line in lines:
-        if not line:
-            return
-        yield line
+    """The first lines that are not blank."""
+    return itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines))
 
 
 def take_name(arguments: list[str], kind: str, known: Iterable[str], usage: str, example: str) -> str | None:

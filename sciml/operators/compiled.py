@@ -17,7 +17,7 @@ from sciml.solvers.compiled.lanes import compiled
 
 __all__ = ["gelu_backward", "gelu_forward", "gelu_in_place"]
 
-ONE, HALF = np.float32(1.0), np.float32(0.5)
+ZERO, HALF, ONE = (np.float32(value) for value in (0.0, 0.5, 1.0))
 # Phi - 1/2 up to x = 5.6.
 P_END = np.float32(5.6)
 P0, P1, P2, P3, P4, P5, P6 = np.array(
@@ -57,9 +57,9 @@ def _gelu(x: np.float32) -> np.float32:
     s = c * c
     p = (((((P6 * s + P5) * s + P4) * s + P3) * s + P2) * s + P1) * s + P0
     q = (((Q4 * s + Q3) * s + Q2) * s + Q1) * s + ONE
-    # Beyond the end, and for what is not a number, the limit.
+    # Beyond the end the limit; rounding must not make Phi negative.
     limit = HALF if x > P_END else -HALF
-    return x * (HALF + (c * p / q if c == x else limit))
+    return x * max(HALF + (c * p / q if c == x else limit), ZERO)
 
 
 @elementwise
@@ -68,7 +68,8 @@ def _derivative(x: np.float32) -> np.float32:
     s = c * c
     p = (((((D6 * s + D5) * s + D4) * s + D3) * s + D2) * s + D1) * s + D0
     q = ((((E5 * s + E4) * s + E3) * s + E2) * s + E1) * s + ONE
-    limit = HALF if x > D_END else -HALF
+    # Beyond the end the limit; what is not a number stays so.
+    limit = HALF if x > D_END else (-HALF if x < -D_END else x)
     return HALF + (c * p / q if c == x else limit)
 
 

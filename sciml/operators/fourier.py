@@ -22,6 +22,7 @@ exporters, mixed precision and distributed training treat them like any other nu
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import ConfigError
+
+from .plain import is_plain
 
 __all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
 
@@ -213,7 +216,7 @@ class TruncatedFourier:
         space : tuple of int
             Nodes of the domain per axis.
         add_to : Tensor, shape (B, *self.extended(space), C), optional
-            The result is added to it, in its memory unless gradients are recorded.
+            The result is added to it, in its memory if no gradients of c are recorded.
 
         Returns
         -------
@@ -226,21 +229,22 @@ class TruncatedFourier:
 
 
 def _records(values: Tensor) -> bool:
-    """Whether gradients are recorded, but not for a program of standard operators."""
-    return torch.is_grad_enabled() and values.requires_grad and not torch.compiler.is_compiling()
+    """Whether gradients are recorded, of plain tensors and not for a program of standard operators."""
+    return torch.is_grad_enabled() and values.requires_grad and is_plain(values)
 
 
 def _analyse(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
     """Coefficients from nodes, the last axis first: of it the real ones, of the others sums of both waves."""
     *others, table = tables
-    c = torch.matmul(table, v).unflatten(-2, (2, -1))
+    c = _unfolded(torch.matmul(table, v), v.ndim - 2, (2, len(table) // 2))
     for axis in range(len(others) - 1, -1, -1):
         # The axis in hand, then (2, modes of the later ones, channels).
         tail = c.shape[axis + 2 :]
-        both = torch.matmul(others[axis], c.flatten(axis + 2)).unflatten(axis + 1, (2, -1))
+        both = torch.matmul(others[axis], _folded(c, axis + 2))
+        both = _unfolded(both, axis + 1, (2, len(others[axis]) // 2))
         cosine, sine = both.unbind(axis + 1)
-        cosine_re, cosine_im = cosine.unflatten(-1, tail).unbind(axis + 2)
-        sine_re, sine_im = sine.unflatten(-1, tail).unbind(axis + 2)
+        cosine_re, cosine_im = _unfolded(cosine, axis + 2, tail).unbind(axis + 2)
+        sine_re, sine_im = _unfolded(sine, axis + 2, tail).unbind(axis + 2)
         half = modes[axis] // 2
         up, down = (axis + 1, 0, modes[axis] - half), (axis + 1, 1, half)
         re = torch.cat([(cosine_re + sine_im).narrow(*up), (cosine_re - sine_im).narrow(*down)], axis + 1)
@@ -249,7 +253,13 @@ def _analyse(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
     return c
 
 
-def _synthesise(c: Tensor, modes: tuple[int, ...], tables: Tables, add_to: Tensor | None = None) -> Tensor:
+def _synthesise(
+    c: Tensor,
+    modes: tuple[int, ...],
+    tables: Tables,
+    add_to: Tensor | None = None,
+    in_place: bool = True,
+) -> Tensor:
     """Nodes from coefficients, the last axis last; the adjoint of `_analyse` with transposed tables."""
     *others, table = tables
     for axis, other in enumerate(others):
@@ -272,13 +282,23 @@ def _synthesise(c: Tensor, modes: tuple[int, ...], tables: Tables, add_to: Tenso
         first = torch.cat([zero, sum_re, nothing, -difference_im], where)
         second = torch.cat([im.narrow(where, 0, 1), sum_im, nothing, difference_re], where)
         stacked = torch.stack([first, second], dim=where + 1)
-        c = torch.matmul(other, stacked.flatten(where + 1)).unflatten(-1, stacked.shape[where + 1 :])
-    flat = c.flatten(-3, -2)
+        product = torch.matmul(other, _folded(stacked, where + 1))
+        c = _unfolded(product, where + 1, stacked.shape[where + 1 :])
+    flat = c.reshape(*c.shape[:-3], c.shape[-3] * c.shape[-2], c.shape[-1])
     if add_to is None:
         return torch.matmul(table, flat)
     flat = flat.flatten(0, -3)
-    table = table.expand(flat.shape[0], *table.shape)
-    return add_to.flatten(0, -3).baddbmm_(table, flat).view(add_to.shape)
+    table, onto = table.expand(flat.shape[0], *table.shape), add_to.flatten(0, -3)
+    return (onto.baddbmm_ if in_place else onto.baddbmm)(table, flat).view(add_to.shape)
+
+
+# Batched gradients (``is_grads_batched``) know `reshape`, but neither `flatten` nor `unflatten`.
+def _folded(values: Tensor, axis: int) -> Tensor:
+    return values.reshape(*values.shape[:axis], math.prod(values.shape[axis:]))
+
+
+def _unfolded(values: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
+    return values.reshape(*values.shape[:axis], *sizes, *values.shape[axis + 1 :])
 
 
 def _transposed(tables: Tables) -> Tables:
@@ -288,45 +308,25 @@ def _transposed(tables: Tables) -> Tables:
 class _Analysis(torch.autograd.Function):
     """`_analyse`, whose gradients are those of a linear map: one synthesis in place of all its steps backwards."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
+    def forward(ctx: Any, v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
+        ctx.modes, ctx.tables = modes, tables
         return _analyse(v, modes, tables)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.modes, ctx.tables = inputs[1:]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return _Synthesis.apply(gradients[0], None, ctx.modes, _transposed(ctx.tables)), None, None
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _analyse(tangents[0], ctx.modes, ctx.tables)
-
 
 class _Synthesis(torch.autograd.Function):
     """`_synthesise`, in memory of its own, and its gradients by one analysis."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(c: Tensor, add_to: Tensor | None, modes: tuple[int, ...], tables: Tables) -> Tensor:
-        return _synthesise(c, modes, tables, None if add_to is None else add_to.clone())
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, add_to, ctx.modes, ctx.tables = inputs
-        ctx.adds = add_to is not None
+    def forward(ctx: Any, c: Tensor, add_to: Tensor | None, modes: tuple[int, ...], tables: Tables) -> Tensor:
+        ctx.modes, ctx.tables, ctx.adds = modes, tables, add_to is not None
+        return _synthesise(c, modes, tables, add_to, in_place=False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         c = _Analysis.apply(gradients[0], ctx.modes, _transposed(ctx.tables))
         return c, gradients[0] if ctx.adds else None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        result = _synthesise(tangents[0], ctx.modes, ctx.tables)
-        return result if tangents[1] is None else result + tangents[1]

@@ -104,7 +104,7 @@ class SpectralConv(nn.Module):
             self.factors = nn.ParameterList([*lowest, *mixing])
 
     def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
-        """Return K v, of a domain with ``space`` nodes per axis; with ``add_to``, added to that in its memory."""
+        """Return K v, of a domain with ``space`` nodes per axis, added to ``add_to``, which may be overwritten."""
         if torch.is_autocast_enabled(v.device.type):
             # Coefficients span more orders of magnitude than half precision resolves.
             with torch.autocast(v.device.type, enabled=False):

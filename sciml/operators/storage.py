@@ -20,7 +20,7 @@ from sciml.provenance import package_versions
 
 __all__ = ["load_tensors", "save_tensors"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 def save_tensors(

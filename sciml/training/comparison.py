@@ -1,6 +1,5 @@
 """Runs beside each other: over seeds, models, settings, and over the resolutions of one dataset."""
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -188,17 +187,15 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _differences(runs: list[_Run]) -> dict[str, list[Any]]:
     """Settings that are not the same in all groups, by name the value in each; None where it has none.
 
-    Of a setting that some architectures do not have, those of the same one are compared.
+    Of a setting of the model those that have it are compared.
     """
     flat = [run.settings for run in runs]
     names = dict.fromkeys(name for one in flat for name in one if name not in SAMPLES)
     differing = {}
     for name in names:
-        values = [one.get(name) for one in flat]
-        shared = all(name in one for one in flat)
-        pairs = itertools.combinations(zip(runs, values, strict=True), 2)
-        if any(a != b for (one, a), (other, b) in pairs if shared or one.architecture == other.architecture):
-            differing[name] = values
+        have = [one for one in flat if name in one or not name.startswith("model.")]
+        if any(one.get(name) != have[0].get(name) for one in have):
+            differing[name] = [one.get(name) for one in flat]
     return differing
 
 

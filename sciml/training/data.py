@@ -44,6 +44,8 @@ class Pairs:
         Given frames of an autoregressive task; 0 for others.
     task : TaskName
         Which task, never ``auto``.
+    last_channels : tuple of int
+        Channels of the inputs with the last given frame of the targets'; empty if they are not all there.
     """
 
     inputs: Tensor
@@ -57,6 +59,7 @@ class Pairs:
     turnable: bool
     history: int = 0
     task: TaskName = "steady"
+    last_channels: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -76,14 +79,10 @@ class Pairs:
     @property
     def last_given(self) -> Tensor | None:
         """The last given frame of what is predicted, like the targets; None where it is not among the inputs."""
-        channels = self.targets.shape[-1]
-        if self.history:
-            start = (self.history - 1) * channels
-            return self.inputs[..., None, start : start + channels].expand_as(self.targets)
-        # Of several fields the frames of one come after those of the other.
-        if self.task == "steady" or self.names[0] != self.names[1] or len(self.names[0]) > 1:
+        if not self.last_channels:
             return None
-        return self.inputs[..., -channels:]
+        last = self.inputs[..., list(self.last_channels)]
+        return last[..., None, :].expand_as(self.targets) if self.history else last
 
     @property
     def windows(self) -> int:
@@ -199,7 +198,18 @@ def load_pairs(
         history = n_in if task == "step" else 0
         names = data.inputs, data.targets
         return Pairs(
-            inputs, targets, mask, spacing, periodic, names, data.seeds, data.config, turnable, history, task
+            inputs,
+            targets,
+            mask,
+            spacing,
+            periodic,
+            names,
+            data.seeds,
+            data.config,
+            turnable,
+            history,
+            task,
+            _last_channels(data, task, n_in),
         )
 
 
@@ -253,6 +263,24 @@ def _read(
     if isinstance(frames, slice) and data.is_time_varying(name):
         return tensor.reshape(*tensor.shape[: 2 + dim], -1).movedim(1, -2)
     return tensor.reshape(*tensor.shape[: 1 + dim], -1)
+
+
+def _last_channels(data: FieldsDataset, task: str, n_in: int) -> tuple[int, ...]:
+    """Channels of inputs, as `read_inputs` orders them, with the last given frame of the targets'."""
+    if task == "steady":
+        return ()
+    sizes = {name: len(data.axes) ** int(data[name].parent.name[2]) for name in (*data.inputs, *data.targets)}
+    if task == "step":
+        channels = sum(sizes[name] for name in data.targets)
+        return tuple(range((n_in - 1) * channels, n_in * channels))
+    places: dict[str, range] = {}
+    end = 0
+    for name in data.inputs:
+        end += sizes[name] * (n_in if data.is_time_varying(name) else 1)
+        places[name] = range(end - sizes[name], end)
+    if not set(data.targets) <= set(places):
+        return ()
+    return tuple(channel for name in data.targets for channel in places[name])
 
 
 def advance(inputs: Tensor, frame: Tensor, history: int) -> Tensor:

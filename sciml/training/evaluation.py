@@ -57,10 +57,10 @@ def evaluate(
     -------
     list of dict
         Per stride: "resolution", "stride", "samples", "train_resolution" and "trained_here", whether both agree;
-        the metrics of `sciml.training.scores.scores`: "relative_l2" and "relative_h1" (means over the samples),
-        "median_relative_l2", "worst_relative_l2", "pdebench", "well", "spectrum", "frames", "correlation_time", where
-        they are defined; "seconds_per_sample", wall-clock time to predict one whole sample (all frames of a
-        roll-out), in batches of "batch_size" on "device", after one batch that does not count.
+        the metrics of `sciml.training.scores.scores`: "no_skill", "relative_l2" and "relative_h1" (means over the
+        samples), "median_relative_l2", "worst_relative_l2", "pdebench", "well", "spectrum", "frames",
+        "correlation_time", where they are defined; "seconds_per_sample", wall-clock time to predict one whole sample
+        (all frames of a roll-out), in batches of "batch_size" on "device", after one batch that does not count.
 
     Raises
     ------

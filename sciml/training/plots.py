@@ -65,8 +65,8 @@ def plain_numbers(*axes: "Axis") -> None:
         low, high = axis.get_view_interval()
         if high > 1000 * low:
             continue
-        # Within a factor of 3 there may be none of 1, 2 and 5.
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 3 * low else MaxNLocator(4))
+        # Within a factor of 6 there may be one of 1, 2 and 5 only.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 6 * low else MaxNLocator(5))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 

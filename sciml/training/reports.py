@@ -127,19 +127,17 @@ def _number(value: float | None, form: str = ".4f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-NO_SKILL = {"mean": "the mean of the other targets", "last frame": "the last given frame"}
+NO_SKILL = {"zero": "zero", "mean": "the mean of the other targets", "last frame": "the last given frame"}
 
 
 def no_skill(errors: dict[str, float]) -> str:
-    """Return the smallest error that takes no model, in brackets, or nothing.
+    """Return the smallest error that takes no model, in brackets.
 
     Examples
     --------
     >>> no_skill({"mean": 0.5, "last frame": 0.25})
     ' (0.2500 without a model: the last given frame)'
     """
-    if not errors:
-        return ""
     name = min(errors, key=lambda guess: errors[guess])
     return f" ({errors[name]:.4f} without a model: {NO_SKILL[name]})"
 
@@ -156,7 +154,7 @@ def evaluation_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[o
             size(row["resolution"]) + (" (trained)" if row["trained_here"] else ""),
             row["samples"],
             _number(row.get("relative_l2")),
-            _number(min(row["no_skill"].values(), default=None)),
+            _number(min(row["no_skill"].values())),
             _number(row.get("median_relative_l2")),
             _number(row.get("worst_relative_l2")),
             _number(row.get("relative_h1")),
@@ -207,7 +205,7 @@ def report_evaluation(
         "neither trained on nor chose its weights by. Relative L2 is one ratio over all points, frames and channels "
         "of a sample; the table has its mean, median and largest value over samples, and the mean of relative H1 "
         "(gradients in space). VRMSE is the mean over samples, frames and channels. 'no model' is the mean relative L2 "
-        "of the better of two guesses, the mean of the other samples' targets and, in time, the last given frame."
+        "of the best of these guesses: zero, the mean of the other samples' targets and, in time, the last given frame."
     )
     report.table(*evaluation_table(rows))
     if diverged := max(row["diverged"] for row in rows):

@@ -46,8 +46,8 @@ def relative_errors(prediction: Tensor, pairs: Pairs) -> Tensor:
 def no_skill_errors(pairs: Pairs) -> dict[str, float]:
     """Return mean relative L2 errors of predictions that take no model, by name; a model should do better.
 
-    "mean": of the mean of all other samples' targets, absent for one sample. "last frame": of the last given frame,
-    where what is predicted is among the inputs.
+    "zero": 1. "mean": of the mean of all other samples' targets, absent for one sample. "last frame": of the last given
+    frame, where what is predicted is among the inputs.
     """
     guesses: dict[str, Tensor] = {}
     n, targets = len(pairs), pairs.targets
@@ -55,7 +55,8 @@ def no_skill_errors(pairs: Pairs) -> dict[str, float]:
         guesses["mean"] = (targets.sum(0) - targets) / (n - 1)
     if pairs.last_given is not None:
         guesses["last frame"] = pairs.last_given
-    return _finite({name: float(relative_errors(guess, pairs).mean()) for name, guess in guesses.items()})
+    errors = {name: float(relative_errors(guess, pairs).mean()) for name, guess in guesses.items()}
+    return _finite({"zero": 1.0, **errors})
 
 
 def scores(

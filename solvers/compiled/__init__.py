@@ -12,8 +12,8 @@ __all__ = ["kernels"]
 
 
 @functools.cache
-def kernels(name: str) -> ModuleType | None:
-    """Import one of the modules, "fourier" or "exponential"; None without numba, which is found out once.
+def kernels(name: str, package: str = __name__) -> ModuleType | None:
+    """Import a module of kernels, such as "fourier"; None without numba, which is found out once.
 
     Examples
     --------
@@ -24,4 +24,4 @@ def kernels(name: str) -> ModuleType | None:
     except ImportError:
         return None
     # With NUMBA_DISABLE_JIT there are no vectors.
-    return None if numba.config.DISABLE_JIT else importlib.import_module(f"{__name__}.{name}")
+    return None if numba.config.DISABLE_JIT else importlib.import_module(f"{package}.{name}")

@@ -131,7 +131,7 @@ def test_what_is_not_a_number_is_counted(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(
         ConfigError, match="not finite in trajectory 1: mend or leave out such trajectories where"
     ):
-        load_pairs(out)
+        load_pairs(out, task="spacetime")
 
 
 def test_darcy_is_an_array_with_its_coefficient(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def test_only_what_differs_is_shown(runs: list[Path]) -> None:
     assert result["settings"] == {"train.n_train": [30, 32]}
     assert [group["label"] for group in result["groups"]] == ["FNO n_train=30", "FNO n_train=32"]
     assert compare([runs[0], runs[1]])["settings"] == {}
-    # Settings that the other architecture does not have say nothing.
-    assert set(compare([runs[0], runs[4]])["settings"]) == {"model.architecture"}
+    # Settings of a model that the other one does not have say nothing.
+    assert set(compare([runs[0], runs[4]])["settings"]) == {"model.architecture", "model.width"}
 
 
 def test_many_differences_do_not_fill_a_label(runs: list[Path], data: Path, tmp_path: Path) -> None:

@@ -43,9 +43,16 @@ def pairs_of(targets: torch.Tensor, **changes: object) -> Pairs:
 def test_errors_without_a_model(burgers: Path) -> None:
     u = torch.tensor([[1.0, 1.0], [3.0, 3.0], [8.0, 8.0]])[..., None]
     # Of each sample the mean of the other two: 5.5, 4.5 and 2.
-    assert no_skill_errors(pairs_of(u)) == {"mean": pytest.approx((4.5 + 0.5 + 0.75) / 3)}
-    assert no_skill_errors(pairs_of(u[:1])) == {}
-    assert no_skill({}) == ""
+    assert no_skill_errors(pairs_of(u)) == {
+        "zero": 1.0,
+        "mean": pytest.approx((4.5 + 0.5 + 0.75) / 3),
+    }
+    assert no_skill_errors(pairs_of(u[:1])) == {"zero": 1.0}
+    assert no_skill({"zero": 1.0, "last frame": 0.3}) == " (0.3000 without a model: the last given frame)"
+    # Of two fields with one given frame each, in another order than that of the targets.
+    both = pairs_of(torch.stack([u, 2 * u], -1)[..., 0, :], inputs=torch.stack([3 * u, u], -1)[..., 0, :])
+    assert "last frame" not in no_skill_errors(both)
+    assert no_skill_errors(replace(both, last_channels=(1, 0)))["last frame"] == pytest.approx(0.2**0.5)
     frames = FieldsDataset(burgers).read("u", 1, None, slice(0, 6))
     last = torch.from_numpy(frames[:, 1:2]), torch.from_numpy(frames[:, 2:])
     expected = {
