@@ -49,7 +49,7 @@ def untrained(
         "targets": pairs.names[1],
         "resolution": pairs.resolution,
     }
-    settings = dataclasses.asdict(TrainConfig(task=task, n_in=n_in, n_out=n_out))
+    settings = dataclasses.asdict(TrainConfig(task=pairs.task, n_in=n_in, n_out=n_out))
     operator.save(model, {"data": trained, "train": settings})
     return operator.eval()
 
