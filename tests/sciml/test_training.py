@@ -22,6 +22,7 @@ from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, Outp
 from sciml.files import read_json
 from sciml.metrics import relative_l2
 from sciml.operators import FNO, DeepONetConfig, FNOConfig, Operator, UNet, UNetConfig
+from sciml.operators.storage import FORMAT_VERSION
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
 from sciml.training.evaluation import held_out_pairs
@@ -209,7 +210,9 @@ def test_models_load_safely(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetFormatError, match="is a checkpoint, not a model"):
         FNO.load(run / "checkpoint.safetensors")
     for version, remedy in ((9, "upgrade"), (1, "train again")):
-        other = content.replace(b'\\"format_version\\": 3', b'\\"format_version\\": %d' % version)
+        other = content.replace(
+            b'\\"format_version\\": %d' % FORMAT_VERSION, b'\\"format_version\\": %d' % version
+        )
         (tmp_path / "other.safetensors").write_bytes(other)
         with pytest.raises(DatasetFormatError, match=f"format version {version}.*{remedy}"):
             FNO.load(tmp_path / "other.safetensors")
