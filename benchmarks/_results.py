@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +28,13 @@ def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict
 
 def record(name: str, title: str, head: list[str], rows: list[list[object]], note: str = "") -> None:
     """Print a result, store it, and write RESULTS.md anew."""
-    provenance = collect()
+    provenance, options = collect(), [option for option in sys.argv[1:] if option != "--reuse"]
     result = {
         "title": title,
         "head": head,
         "rows": rows,
         "note": note,
+        "command": " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *options]),
         "machine": f"{provenance['processor']}, {os.cpu_count()} cores",
         "versions": provenance["versions"],
         "commit": provenance["git_commit"],
@@ -62,7 +64,8 @@ def section(name: str, result: dict) -> list[str]:
         *("| " + " | ".join(map(str, row)) + " |" for row in result["rows"]),
         "",
         *([result["note"], ""] if result["note"] else []),
-        f"`python benchmarks/{name}.py`, {result['created_utc'][:10]}, {result['machine']}; {versions}.",
+        f"`{result.get('command', f'python benchmarks/{name}.py')}`, {result['created_utc'][:10]}, "
+        f"{result['machine']}; {versions}.",
     ]
 
 

@@ -51,7 +51,8 @@ def main(full: bool) -> None:
         ],
         f"{done.parameters:,} parameters, {config.epochs} epochs in {done.seconds:.0f} s on {device}, "
         f"{torch.get_num_threads()} threads. Errors are of all frames and nodes. Published at 64 x 64, T = 50: "
-        "0.0086 (3D) and 0.0128 (2D, step by step), with other data of the same equation.",
+        "0.0086 (3D) and 0.0128 (2D, step by step), with other data of the same equation."
+        + ("" if full else " That size (--full, for a GPU): not measured."),
     )
 
 
