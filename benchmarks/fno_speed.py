@@ -1,6 +1,5 @@
 """A training step and inference beside neuraloperator: the same weights, batch and precision, on the CPU."""
 
-import os
 import re
 import subprocess
 import sys
@@ -47,12 +46,9 @@ def infer(model: torch.nn.Module, a: torch.Tensor) -> None:
 
 
 def peak(case: int, which: int) -> float:
-    """Return the memory that three training steps add to a process that knows the code, in MB."""
+    """Return the memory that three training steps add to a fresh process, in MB."""
     command = [sys.executable, __file__, str(case), str(which)]
-    # Large blocks straight from the system: pieces that the heap keeps, and cannot use, are left out.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(run.stdout.split()[-1])
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def measure_peak(case: int, which: int) -> None:
@@ -60,8 +56,6 @@ def measure_peak(case: int, which: int) -> None:
     dim, modes, width, space, batch = CASES[case]
     model = models(dim, modes, width)[which]
     a = torch.randn(batch, *((*space, 1) if which == 0 else (1, *space)))
-    # Libraries, and compiled kernels, are loaded once.
-    step(model, a[:1])
     before = high_water()
     for _ in range(3):
         step(model, a)
@@ -120,8 +114,7 @@ def main() -> None:
         ],
         rows,
         f"neuraloperator {neuralop.__version__}, its default architecture. A step is forward and backward. Medians "
-        f"of 5 runs in turn, {torch.get_num_threads()} thread(s). Memory: what three steps add to a process that has "
-        "taken one with a single sample, without the heap's unusable pieces. "
+        f"of 5 runs in turn, {torch.get_num_threads()} thread(s). Memory: what three steps add to a fresh process. "
         "On grids with an odd number of nodes on another axis than the last, neuraloperator's outputs are wrong.",
     )
 

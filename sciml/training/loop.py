@@ -382,7 +382,8 @@ class _Log:
 
 def _line(record: dict[str, float], epochs: int) -> str:
     """An epoch, for logs."""
-    errors = [f"{name[:-12]} {record[name]:.4g}" for name in record if name.endswith("_relative_l2")]
+    ending = "_relative_l2"
+    errors = [f"{name.removesuffix(ending)} {record[name]:.4g}" for name in record if name.endswith(ending)]
     return (
         f"epoch {record['epoch'] + 1} of {epochs}: training loss {record['train_loss']:.4g}, relative L2 "
         f"{', '.join(errors)}, {record['seconds']:.1f} s"

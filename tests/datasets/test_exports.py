@@ -20,7 +20,6 @@ from sciml.datasets.record import Record
 from sciml.datasets.well import export_well
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.solvers import CartesianGrid
-from sciml.training.data import load_pairs
 
 Arrays = dict[str, np.ndarray]
 
@@ -114,24 +113,6 @@ def test_scalar_in_1d_is_an_array(tmp_path: Path) -> None:
         assert (data.seeds == -1).all()
         assert data.targets == ("u",)
         assert check_fields(data.file) == []
-
-
-def test_what_is_not_a_number_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    path, out = tmp_path / "bad.hdf5", tmp_path / "bad.h5"
-    values = np.ones((3, 5, 8), np.float32)
-    values[1, 2, 3] = np.nan
-    with h5py.File(path, "w") as file:
-        file["tensor"], file["x-coordinate"] = values, (np.arange(8) + 0.5) / 8
-    assert main(["convert", str(path), "--to", "sciml", "--periodic", "all", "-o", str(out)]) == 0
-    assert "warning: 1 trajectories, the first of them 1, have values that are not" in capsys.readouterr().err
-    with open_dataset(out) as data:
-        assert data.checks["not_finite"][0].tolist() == [0, pytest.approx(1 / 40), 0]
-    assert main(["inspect", str(out)]) == 0
-    assert "not_finite" in capsys.readouterr().out
-    with pytest.raises(
-        ConfigError, match="not finite in trajectory 1: mend or leave out such trajectories where"
-    ):
-        load_pairs(out, task="spacetime")
 
 
 def test_darcy_is_an_array_with_its_coefficient(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.datasets import FieldsDataset, generate
+from sciml.cli import main
+from sciml.datasets import FieldsDataset, generate, open_dataset
 from sciml.datasets.recipes import BurgersRecipe, DarcyRecipe, GrayScottRecipe, HeatStarRecipe
 from sciml.errors import ConfigError
 from sciml.files import read_json
@@ -141,3 +142,21 @@ def test_a_pdebench_file_made_by_hand(tmp_path: Path, sciml: Callable) -> None:
         error = relative_l2(model(a), torch.from_numpy(u[-3:, -1, :, None]).float())
     assert float(error.max()) < 0.1
     assert read_json(tmp_path / "run/evaluation-waves/evaluation.json")[0]["samples"] == 3
+
+
+def test_what_is_not_a_number_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path, out = tmp_path / "bad.hdf5", tmp_path / "bad.h5"
+    values = np.ones((3, 5, 8), np.float32)
+    values[1, 2, 3] = np.nan
+    with h5py.File(path, "w") as file:
+        file["tensor"], file["x-coordinate"] = values, (np.arange(8) + 0.5) / 8
+    assert main(["convert", str(path), "--to", "sciml", "--periodic", "all", "-o", str(out)]) == 0
+    assert "warning: 1 trajectories, the first of them 1, have values that are not" in capsys.readouterr().err
+    with open_dataset(out) as data:
+        assert data.checks["not_finite"][0].tolist() == [0, pytest.approx(1 / 40), 0]
+    assert main(["inspect", str(out)]) == 0
+    assert "not_finite" in capsys.readouterr().out
+    with pytest.raises(
+        ConfigError, match="not finite in trajectory 1: mend or leave out such trajectories where"
+    ):
+        load_pairs(out, task="spacetime")
