@@ -4,6 +4,7 @@ Hours of work are not repeated: what a commit has trained it finds again, and go
 With ``--reuse`` runs of other commits and of changed files count, too.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,10 @@ class Trained:
     seconds: float
 
 
-def dataset(name: str, recipe: Recipe, n: int) -> Path:
+def dataset(name: str, recipe: Recipe, n: int, device: str = "cpu") -> Path:
     """Generate a dataset, or find it as an earlier benchmark left it."""
     path = FOLDER / f"{name}.h5"
-    generate(recipe, n, path, resume=path.exists())
+    generate(recipe, n, path, resume=path.exists(), device=device, workers=os.cpu_count() or 1)
     return path
 
 

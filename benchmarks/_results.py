@@ -7,22 +7,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from sciml.files import atomic_path, write_json
 from sciml.provenance import collect
 
 FOLDER = Path(__file__).parent
 
 
-def alternate(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Run candidates in turn, after one warm-up each; return the median CPU seconds of each."""
+def alternate(
+    candidates: dict[str, Callable[[], object]], repeats: int, gpu: bool = False
+) -> dict[str, float]:
+    """Run candidates in turn, after two warm-ups each.
+
+    Return the median CPU seconds of each, or on a GPU its wall seconds until that is idle.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for run in candidates.values():
-        run()
-    for _ in range(repeats):
+    wait = torch.cuda.synchronize if gpu else lambda: None
+    clock = time.perf_counter if gpu else time.process_time
+    for turn in range(-2, repeats):
         for name, run in candidates.items():
-            started = time.process_time()
+            wait()
+            started = clock()
             run()
-            seconds[name].append(time.process_time() - started)
+            wait()
+            if turn >= 0:
+                seconds[name].append(clock() - started)
     return {name: sorted(values)[repeats // 2] for name, values in seconds.items()}
 
 

@@ -4,14 +4,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 import numpy as np
 import torch
-from _results import record
+from _results import alternate, record
 
 # Importing it leaves this process one thread.
 from spectral_exponax import exponax, jax, vorticity, waves
@@ -28,20 +27,6 @@ CASES = (
     ("Navier-Stokes", 256, 64, 20),
     ("Kuramoto-Sivashinsky", 256, 1024, 100),
 )
-
-
-def seconds(candidates: dict[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
-    """Run candidates in turn, after two warm-ups each; return median wall seconds, with the GPU idle at the end."""
-    found: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(-2, repeats):
-        for name, run in candidates.items():
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            run()
-            torch.cuda.synchronize()
-            if turn >= 0:
-                found[name].append(time.perf_counter() - started)
-    return {name: sorted(values)[repeats // 2] for name, values in found.items()}
 
 
 def measured(name: str, n: int, batch: int, steps: int, dtype: type) -> list[object]:
@@ -62,11 +47,13 @@ def measured(name: str, n: int, batch: int, steps: int, dtype: type) -> list[obj
     many, times = np.concatenate([u0] * (batch // len(u0))), [0.0, steps * dt]
     tensor, start = torch.from_numpy(many).cuda(), jax.numpy.asarray(many)
     advance = jax.jit(jax.vmap(exponax.RepeatedStepper(peer, steps).__call__))
-    found = seconds(
+    found = alternate(
         {
             "ours": lambda: solver.run(tensor, times),
             "exponax": lambda: advance(start).block_until_ready(),
-        }
+        },
+        repeats=5,
+        gpu=True,
     )
     # The processor's time per member does not depend on the batch any more.
     few = u0[:16]

@@ -189,10 +189,21 @@ class Operator(nn.Module):
         return model.eval()  # type: ignore[return-value]
 
 
+def unrepeated(values: Tensor, first: int = 0) -> Tensor:
+    """Return a view in which what is only repeated along an axis, from the ``first`` on, is there once.
+
+    Examples
+    --------
+    >>> unrepeated(torch.zeros(2, 1).expand(2, 1000)).shape
+    torch.Size([2, 1])
+    """
+    once = (slice(0, 1) if step == 0 else slice(None) for step in values.stride()[first:])
+    return values[(..., *once)]
+
+
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel, the latter 1 where there is none."""
-    # What is only repeated along an axis is counted once.
-    once = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.stride()[:-1])]
+    once = unrepeated(values)
     count = once[..., 0].numel()
     # Part by part: training data in double precision are a lot. Two passes, or digits would cancel.
     mean = sum(part.flatten(0, -2).double().sum(0) for part in once.split(64)) / count

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sciml.datasets import FieldsDataset
 from sciml.errors import ConfigError
+from sciml.operators.base import unrepeated
 
-__all__ = ["Pairs", "TaskName", "advance", "load_pairs", "read_inputs"]
+__all__ = ["Pairs", "TaskName", "advance", "load_pairs", "read_inputs", "rows_on"]
 
 TaskName = Literal["auto", "steady", "final", "spacetime", "step"]
 
@@ -281,6 +282,19 @@ def _last_channels(data: FieldsDataset, task: str, n_in: int) -> tuple[int, ...]
     if not set(data.targets) <= set(places):
         return ()
     return tuple(channel for name in data.targets for channel in places[name])
+
+
+def rows_on(device: torch.device, values: Tensor, rows: np.ndarray | slice) -> Tensor:
+    """Return rows of values on a device, of which only what is not repeated along an axis was copied.
+
+    Examples
+    --------
+    >>> frames = torch.arange(3.0)[:, None].expand(3, 5)
+    >>> some = rows_on(torch.device("cpu"), frames, np.array([2, 0]))
+    >>> some[:, 4].tolist(), some.stride()
+    ([2.0, 0.0], (1, 0))
+    """
+    return unrepeated(values, first=1)[rows].to(device).expand(-1, *values.shape[1:])
 
 
 def advance(inputs: Tensor, frame: Tensor, history: int) -> Tensor:

@@ -11,7 +11,7 @@ from sciml.metrics import relative_h1, relative_l2
 from sciml.operators import Operator
 
 from .config import TrainConfig
-from .data import Pairs, advance
+from .data import Pairs, advance, rows_on
 from .physics import PeriodicResidual
 
 __all__ = ["Objective", "fit_normalisers", "random_symmetry"]
@@ -72,14 +72,14 @@ class Objective:
         rows, starts = np.divmod(samples, self.starts)
         if pairs.history:
             windows = [pairs.window(int(r), int(s), config.unroll) for r, s in zip(rows, starts, strict=True)]
-            inputs, targets = (torch.stack(part) for part in zip(*windows, strict=True))
+            inputs, targets = (torch.stack(part).to(device) for part in zip(*windows, strict=True))
         else:
-            inputs, targets = pairs.inputs[rows], pairs.targets[rows]
+            inputs, targets = (rows_on(device, part, rows) for part in (pairs.inputs, pairs.targets))
         turn: Callable[[Tensor], Tensor] = lambda v: v  # noqa: E731 - the other is made by a call
         if config.symmetric:
             turn = random_symmetry(np.random.default_rng([config.seed, epoch, step, 2]), pairs.periodic)
-        inputs, targets = turn(inputs.to(device)), turn(targets.to(device))
-        mask = None if pairs.mask is None else turn(pairs.mask[rows].to(device))
+        inputs, targets = turn(inputs), turn(targets)
+        mask = None if pairs.mask is None else turn(rows_on(device, pairs.mask, rows))
         if config.noise:
             inputs = self._noisy(model, inputs, samples, epoch)
         if pairs.history:

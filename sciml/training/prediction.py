@@ -1,9 +1,11 @@
 """What a trained operator makes of inputs: of samples in memory."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-from .data import Pairs, advance
+from .data import Pairs, advance, rows_on
 
 __all__ = ["predict", "predict_pairs", "roll_out"]
 
@@ -12,7 +14,7 @@ __all__ = ["predict", "predict_pairs", "roll_out"]
 def predict(model: nn.Module, inputs: Tensor, batch_size: int = 20) -> Tensor:
     """Apply a model to many samples, batch by batch, on the device where it is."""
     device = next(model.parameters()).device
-    return torch.cat([model(batch.to(device)).cpu() for batch in inputs.split(batch_size)])
+    return torch.cat([model(batch).cpu() for batch in _batches(device, inputs, batch_size)])
 
 
 @torch.no_grad()
@@ -34,14 +36,19 @@ def roll_out(model: nn.Module, inputs: Tensor, history: int, steps: int, batch_s
     """
     device = next(model.parameters()).device
     results = []
-    for batch in inputs.split(batch_size):
-        state, frames = batch.to(device), []
+    for state in _batches(device, inputs, batch_size):
+        frames = []
         for _ in range(steps):
             frame = model(state)
             frames.append(frame.cpu())
             state = advance(state, frame, history)
         results.append(torch.stack(frames, -2))
     return torch.cat(results)
+
+
+def _batches(device: torch.device, inputs: Tensor, batch_size: int) -> Iterator[Tensor]:
+    for start in range(0, len(inputs), batch_size):
+        yield rows_on(device, inputs, slice(start, start + batch_size))
 
 
 def predict_pairs(model: nn.Module, pairs: Pairs, batch_size: int = 20) -> Tensor:
