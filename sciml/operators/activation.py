@@ -19,10 +19,12 @@ from sciml.solvers.compiled import kernels
 
 from .plain import is_plain
 
-__all__ = ["GELU", "gelu", "gelu_in_place"]
+__all__ = ["GELU", "activated", "activated_in_place", "gelu", "gelu_in_place", "times_derivative"]
 
 GRAIN = 100_000
 """Numbers that are worth a thread of their own."""
+BLOCK = 1024
+"""Numbers of a loop, at least, while there are more."""
 
 
 def _kernel(name: str) -> Any:
@@ -41,20 +43,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
-def _run(kernel: Any, *tensors: Tensor) -> None:
+def _run(kernel: Any, x: Tensor, shift: Tensor | None, other: Tensor | None = None) -> None:
     """Apply a kernel to tensors of one size, by as many threads as PyTorch uses."""
-    arrays = [tensor.detach().numpy().reshape(-1) for tensor in tensors]
-    size = arrays[0].size
-    count = min(torch.get_num_threads(), size // GRAIN)
+    arrays = [tensor.detach().numpy().reshape(-1) for tensor in (x, other) if tensor is not None]
+    rows, channels = x.numel(), 1
+    added = None
+    if shift is not None:
+        # Loops over a few channels would end before they are fast.
+        added = np.tile(shift.detach().numpy(), -(-BLOCK // len(shift)))
+        rows, channels = rows // len(shift), len(shift)
+    count = min(torch.get_num_threads(), x.numel() // GRAIN)
     if count < 2:
-        kernel(*arrays)
+        kernel(arrays[0], added, *arrays[1:])
         return
-    ends = np.linspace(0, size, count + 1).astype(int)
+    ends = channels * np.linspace(0, rows, count + 1).astype(int)
     parts = [[array[start:stop] for array in arrays] for start, stop in itertools.pairwise(ends)]
-    others = [_helpers().submit(kernel, *part) for part in parts[1:]]
-    kernel(*parts[0])
-    for other in others:
-        other.result()
+    others = [_helpers().submit(kernel, part[0], added, *part[1:]) for part in parts[1:]]
+    kernel(parts[0][0], added, *parts[0][1:])
+    for helper in others:
+        helper.result()
 
 
 class _Compiled(torch.autograd.Function):
@@ -63,9 +70,7 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        y = torch.empty_like(x)
-        _run(_kernel("gelu_forward"), x, y)
-        return y
+        return activated(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -73,9 +78,33 @@ class _Compiled(torch.autograd.Function):
         # With gradients of gradients PyTorch's own, which has them.
         if torch.is_grad_enabled() or not _compilable(gradient):
             return torch.ops.aten.gelu_backward(gradient, x)
-        result = torch.empty_like(x)
-        _run(_kernel("gelu_backward"), gradient, x, result)
-        return result
+        return times_derivative(x, None, gradient.clone())
+
+
+def activated(x: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Return gelu(x + shift), the shift of the last axis, in memory of its own, without gradients."""
+    if not _compilable(x):
+        return nn.functional.gelu(x if shift is None else x + shift)
+    y = torch.empty_like(x)
+    _run(_kernel("gelu_forward"), x, shift, y)
+    return y
+
+
+def activated_in_place(x: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Return gelu(x + shift), the shift of the last axis, in the memory of x where that can be, without gradients."""
+    if not _compilable(x):
+        return activated(x, shift)
+    _run(_kernel("gelu_in_place"), x, shift)
+    torch.autograd.graph.increment_version(x)
+    return x
+
+
+def times_derivative(x: Tensor, shift: Tensor | None, gradient: Tensor) -> Tensor:
+    """Return the gradient times gelu'(x + shift), in its memory where that can be, without gradients of its own."""
+    if not (_compilable(x) and _compilable(gradient)):
+        return torch.ops.aten.gelu_backward(gradient, x if shift is None else x + shift)
+    _run(_kernel("gelu_backward"), x, shift, gradient)
+    return gradient
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -91,11 +120,7 @@ def gelu(x: Tensor) -> Tensor:
 
 def gelu_in_place(x: Tensor) -> Tensor:
     """Return x Phi(x) of a tensor that is not used again; in its memory if no gradients are recorded."""
-    if torch.is_grad_enabled() or not _compilable(x):
-        return gelu(x)
-    _run(_kernel("gelu_in_place"), x)
-    torch.autograd.graph.increment_version(x)
-    return x
+    return gelu(x) if torch.is_grad_enabled() else activated_in_place(x)
 
 
 def _compilable(x: Tensor) -> bool:

@@ -12,7 +12,7 @@ errors up to six times worse) and with GELU.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from sciml.errors import ConfigError
 from .activation import GELU, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
+from .pointwise import activated_branches, activated_linear
 from .spectral import SpectralConv, SpectralWeights
 
 __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
@@ -143,47 +144,65 @@ class SkipConnection(nn.Module):
         return v.clone() if bias is None else v + bias
 
 
-def _mlp(into: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(into, hidden), GELU(), nn.Linear(hidden, out))
+class PointwiseMLP(nn.Sequential):
+    """Two matrices with an activation between them, at every point."""
+
+    def __init__(self, into: int, hidden: int, out: int) -> None:
+        super().__init__(nn.Linear(into, hidden), GELU(), nn.Linear(hidden, out))
+
+    @property
+    def bias(self) -> Tensor:
+        """What is added last."""
+        return self[2].bias  # type: ignore[return-value]
+
+    def forward(self, v: Tensor, activate: bool = False, start: Tensor | None = None) -> Tensor:
+        """Apply it to v, to the activation of v on demand, with ``start`` in place of the last bias."""
+        into, shift, out = cast("list[Tensor]", [self[0].weight, self[0].bias, self[2].weight])
+        hidden = activated_linear(v, None, into) if activate else linear(v, into)
+        return activated_linear(hidden, shift, out, self.bias if start is None else start)
 
 
 class FourierLayer(nn.Module):
-    """One layer L; the last of an operator has no activation at its end."""
+    """One layer L without the activation at its end, and with that of the layer before: what is between two layers is
+    the argument of an activation.
+    """
 
-    def __init__(self, config: FNOConfig, fourier: TruncatedFourier, last: bool) -> None:
+    def __init__(self, config: FNOConfig, fourier: TruncatedFourier, first: bool, last: bool) -> None:
         super().__init__()
         width = config.width
+        self.activate_given = config.activation and not first
         self.activate = config.activation and not last
         self.spectral = SpectralConv(
             width, fourier.modes, fourier.periodic, fourier.padding, config.weights, config.rank
         )
         self.skip = SkipConnection(config.skip, width)
         hidden = max(1, round(config.channel_mlp * width)) if config.channel_mlp else 0
-        self.mlp = _mlp(width, hidden, width) if hidden else None
+        self.mlp = PointwiseMLP(width, hidden, width) if hidden else None
         self.mlp_skip = SkipConnection(config.channel_mlp_skip, width) if hidden else None
         count = 0 if config.norm == "none" else 2 if hidden else 1
         self.norms = nn.ModuleList(FunctionNorm(width, config.norm) for _ in range(count))
 
-    def forward(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
-        """Apply L to v, shape (B, *extended, width), of a domain with ``space`` nodes per axis."""
+    def forward(self, x: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Apply the layer to x, shape (B, *extended, width), of a domain with ``space`` nodes per axis."""
+        v, skipped, start = self._branches(x)
         if self.norms:
-            result = self.skip(v).add_(self.norms[0](self.spectral(v, space)))
+            result = skipped.add_(self.norms[0](self.spectral(v, space)))
         else:
-            result = self.spectral(v, space, self.skip(v))
-        result = gelu_in_place(result) if self.activate else result
-        if self.mlp is not None and self.mlp_skip is not None:
-            first, activation, second = self.mlp
-            hidden = activation(first(result))
-            # Sums in the memory of their first term: memory is what pointwise steps wait for.
-            if torch.is_autocast_enabled(v.device.type):
-                result = self.mlp_skip(v)
-                result = result + second(hidden)
-            else:
-                result = self.mlp_skip(v, second.bias)
-                result = result.flatten(0, -2).addmm_(hidden.flatten(0, -2), second.weight.T).view(v.shape)
+            result = self.spectral(v, space, skipped)
+        if self.mlp is not None:
+            result = self.mlp(result, self.activate, start)
             result = self.norms[1](result) if self.norms else result
-            result = gelu_in_place(result) if self.activate else result
         return result
+
+    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return v, W v and, with a channel MLP, W' v with the bias of its last step."""
+        bias = None if self.mlp is None else self.mlp.bias
+        kind = None if self.mlp_skip is None else self.mlp_skip.kind
+        if self.activate_given and self.skip.kind == "linear" and kind in ("gate", None):
+            gate = None if self.mlp_skip is None else self.mlp_skip.weight
+            return activated_branches(x, self.skip.weight, gate, bias)
+        v = gelu_in_place(x) if self.activate_given else x
+        return v, self.skip(v), None if self.mlp_skip is None else self.mlp_skip(v, bias)
 
 
 @operator_registry.register("fno")
@@ -236,12 +255,12 @@ class FNO(Operator):
         self.fourier = TruncatedFourier(modes, tuple(periodic), config.padding)
         width, hidden = config.width, config.lifting_width
         into = in_channels + len(modes) * config.coordinates
-        self.lifting = _mlp(into, hidden, width) if hidden else nn.Linear(into, width)
+        self.lifting = PointwiseMLP(into, hidden, width) if hidden else nn.Linear(into, width)
         self.layers = nn.ModuleList(
-            FourierLayer(config, self.fourier, last=layer == config.layers - 1)
+            FourierLayer(config, self.fourier, first=layer == 0, last=layer == config.layers - 1)
             for layer in range(config.layers)
         )
-        self.projection = _mlp(width, config.projection_width, out_channels)
+        self.projection = PointwiseMLP(width, config.projection_width, out_channels)
 
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if a grid is too coarse for the model's wavenumbers."""

@@ -22,7 +22,6 @@ exporters, mixed precision and distributed training treat them like any other nu
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +33,6 @@ from sciml.errors import ConfigError
 from .plain import is_plain
 
 __all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
-
-Tables = tuple[Tensor, ...]
-"""A table for each axis."""
 
 
 def coordinates(size: int, periodic: bool) -> Tensor:
@@ -84,13 +80,18 @@ def _trapezoid(count: int, length: float) -> tuple[Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=128)
 def _tables(
-    size: int, half: int, periodic: bool, padding: float, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cosines and sines of wavenumbers 0..half at the n nodes of domain and extension.
+    size: int,
+    modes: int,
+    last: bool,
+    periodic: bool,
+    padding: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """What to multiply the values of an axis of n nodes, domain and extension, with: the analysis and the synthesis.
 
-    With quadrature weights, so that a real function gives real and imaginary parts, shape (2 (half + 1), n),
-    and as they are; then without weights, shape (n, 2 (half + 1)), so that the kept half of a real function's
-    spectrum gives that function, and as they are.
+    Of the last axis, whose values are real, shapes (2 m, n) and (n, 2 m); of others (2 m, n 2) and (n 2, 2 m): parts
+    of values vary faster than nodes, parts of coefficients slower than wavenumbers.
     """
     if periodic:
         x, weight = coordinates(size, True), torch.full((size,), 1.0 / size, dtype=torch.float64)
@@ -99,21 +100,19 @@ def _tables(
         if count := extension_nodes(size, periodic, padding):
             beyond, more = _trapezoid(count, padding)
             x, weight = torch.cat([x, 1.0 + beyond]), torch.cat([weight, more])
-    period = 1.0 if periodic else 1.0 + padding
-    k = torch.arange(half + 1, dtype=torch.float64)
-    phase = 2 * math.pi / period * torch.outer(k, x)
-    both = torch.stack([phase.cos(), phase.sin()])
-    # A wavenumber k > 0 stands for -k as well, but that of Nyquist is its own negative.
-    multiplicity = torch.where((k == 0) | (periodic & (2 * k == size)), 1.0, 2.0)
-    conjugate = torch.stack([both[0], -both[1]])
-    tables = (
-        (weight * conjugate).flatten(0, 1),
-        (weight * both).flatten(0, 1),
-        (multiplicity[:, None] * conjugate).flatten(0, 1).T,
-        both.flatten(0, 1).T,
-    )
-    moved = (table.to(device=device, dtype=dtype) for table in tables)
-    return tuple(table.contiguous() for table in moved)  # type: ignore[return-value]
+    k = torch.tensor(wavenumbers(modes, last), dtype=torch.float64)
+    phase = 2 * math.pi / (1.0 if periodic else 1.0 + padding) * torch.outer(k, x)
+    cosine, sine = phase.cos(), phase.sin()
+    if last:
+        # A wavenumber k > 0 stands for -k as well, but that of Nyquist is its own negative.
+        multiplicity = torch.where((k == 0) | (periodic & (2 * k == size)), 1.0, 2.0)[:, None]
+        conjugate = torch.stack([cosine, -sine])
+        analysis, synthesis = weight * conjugate, multiplicity * conjugate
+    else:
+        synthesis = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)])
+        analysis = weight[:, None] * synthesis
+    analysis, synthesis = analysis.reshape(2 * len(k), -1), synthesis.reshape(2 * len(k), -1).T
+    return analysis.to(device, dtype).contiguous(), synthesis.to(device, dtype).contiguous()
 
 
 @dataclass(frozen=True)
@@ -172,14 +171,15 @@ class TruncatedFourier:
                     f"{max(needed, 2)} nodes (a smaller stride) or a model of {max(int(most + 1e-9), 1)} modes"
                 )
 
-    def _tables_of(self, space: tuple[int, ...], like: Tensor, kinds: tuple[int, int]) -> Tables:
-        """Tables of one kind for all axes but the last, of another kind for that."""
+    def _tables_of(self, space: tuple[int, ...], like: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Tables of all axes, those of the analysis and those of the synthesis."""
         # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
         build = _tables.__wrapped__ if torch.compiler.is_compiling() else _tables
         last = len(space) - 1
+        axes = enumerate(zip(space, self.modes, self.periodic, strict=True))
         return tuple(
-            build(size, modes // 2, wraps, self.padding, like.device, like.dtype)[kinds[axis == last]]
-            for axis, (size, modes, wraps) in enumerate(zip(space, self.modes, self.periodic, strict=True))
+            build(size, modes, axis == last, wraps, self.padding, like.device, like.dtype)
+            for axis, (size, modes, wraps) in axes
         )
 
     def analyse(self, v: Tensor, space: tuple[int, ...]) -> Tensor:
@@ -202,10 +202,13 @@ class TruncatedFourier:
             If the grid is too coarse.
         """
         self.check_resolution(space)
-        tables = self._tables_of(space, v, (1, 0))
-        if _records(v):
-            return _Analysis.apply(v, self.modes, tables)
-        return _analyse(v, self.modes, tables)
+        batch, channels = v.shape[0], v.shape[-1]
+        nodes, c = v.shape[1:-1], v
+        # The last axis first.
+        for axis, (table, _) in reversed([*enumerate(self._tables_of(space, v))]):
+            tail = math.prod(self.shape[axis + 1 :]) * channels
+            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
+        return c.view(batch, 2, *self.shape, channels)
 
     def synthesise(self, c: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return the function with the given coefficients on a grid and its extension.
@@ -216,117 +219,41 @@ class TruncatedFourier:
         space : tuple of int
             Nodes of the domain per axis.
         add_to : Tensor, shape (B, *self.extended(space), C), optional
-            The result is added to it, in its memory if no gradients of c are recorded.
+            The result is added to it, in its memory where that can be.
 
         Returns
         -------
         Tensor, shape (B, *self.extended(space), C)
         """
-        tables = self._tables_of(space, c, (3, 2))
-        if _records(c):
-            return _Synthesis.apply(c, add_to, self.modes, tables)
-        return _synthesise(c, self.modes, tables, add_to)
+        batch, channels, nodes = c.shape[0], c.shape[-1], self.extended(space)
+        tables = [table for _, table in self._tables_of(space, c)]
+        for axis, table in enumerate(tables[:-1]):
+            tail = math.prod(self.shape[axis + 1 :]) * channels
+            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
+        c = c.reshape(batch * math.prod(nodes[:-1]), tables[-1].shape[1], channels)
+        if add_to is None:
+            return torch.matmul(tables[-1], c).view(batch, *nodes, channels)
+        if not is_plain(c, add_to):
+            return _plus(add_to, tables[-1], c, in_place=False)
+        return (_Onto.apply if torch.is_grad_enabled() else _plus)(add_to, tables[-1], c)
 
 
-def _records(values: Tensor) -> bool:
-    """Whether gradients are recorded, of plain tensors and not for a program of standard operators."""
-    return torch.is_grad_enabled() and values.requires_grad and is_plain(values)
+def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:
+    """Return v + table c."""
+    rows, tables = v.reshape(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
+    return (rows.baddbmm_ if in_place else rows.baddbmm)(tables, c).view(v.shape)
 
 
-def _analyse(v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
-    """Coefficients from nodes, the last axis first: of it the real ones, of the others sums of both waves."""
-    *others, table = tables
-    c = _unfolded(torch.matmul(table, v), v.ndim - 2, (2, len(table) // 2))
-    for axis in range(len(others) - 1, -1, -1):
-        # The axis in hand, then (2, modes of the later ones, channels).
-        tail = c.shape[axis + 2 :]
-        both = torch.matmul(others[axis], _folded(c, axis + 2))
-        both = _unfolded(both, axis + 1, (2, len(others[axis]) // 2))
-        cosine, sine = both.unbind(axis + 1)
-        cosine_re, cosine_im = _unfolded(cosine, axis + 2, tail).unbind(axis + 2)
-        sine_re, sine_im = _unfolded(sine, axis + 2, tail).unbind(axis + 2)
-        half = modes[axis] // 2
-        up, down = (axis + 1, 0, modes[axis] - half), (axis + 1, 1, half)
-        re = torch.cat([(cosine_re + sine_im).narrow(*up), (cosine_re - sine_im).narrow(*down)], axis + 1)
-        im = torch.cat([(cosine_im - sine_re).narrow(*up), (cosine_im + sine_re).narrow(*down)], axis + 1)
-        c = torch.stack([re, im], dim=axis + 1)
-    return c
-
-
-def _synthesise(
-    c: Tensor,
-    modes: tuple[int, ...],
-    tables: Tables,
-    add_to: Tensor | None = None,
-    in_place: bool = True,
-) -> Tensor:
-    """Nodes from coefficients, the last axis last; the adjoint of `_analyse` with transposed tables."""
-    *others, table = tables
-    for axis, other in enumerate(others):
-        # (B, nodes of the earlier axes, 2, the axis in hand, ...)
-        re, im = c.unbind(axis + 1)
-        half = modes[axis] // 2
-        up, down = modes[axis] - half, half
-        where = axis + 1
-        zero = re.narrow(where, 0, 1)
-        odd = up == half + 1
-        # P_k cos + Q_k sin with P_k = c_k + c_-k and Q_k = i (c_k - c_-k), k > 0.
-        parts = []
-        for a in (re, im):
-            a_up, a_down = a.narrow(where, 1, up - 1), a.narrow(where, up, down)
-            if not odd:
-                a_up = torch.nn.functional.pad(a_up, (0, 0) * (a_up.ndim - 1 - where) + (0, 1))
-            parts.append((a_up + a_down, a_up - a_down))
-        (sum_re, difference_re), (sum_im, difference_im) = parts
-        nothing = torch.zeros_like(zero)
-        first = torch.cat([zero, sum_re, nothing, -difference_im], where)
-        second = torch.cat([im.narrow(where, 0, 1), sum_im, nothing, difference_re], where)
-        stacked = torch.stack([first, second], dim=where + 1)
-        product = torch.matmul(other, _folded(stacked, where + 1))
-        c = _unfolded(product, where + 1, stacked.shape[where + 1 :])
-    flat = c.reshape(*c.shape[:-3], c.shape[-3] * c.shape[-2], c.shape[-1])
-    if add_to is None:
-        return torch.matmul(table, flat)
-    flat = flat.flatten(0, -3)
-    table, onto = table.expand(flat.shape[0], *table.shape), add_to.flatten(0, -3)
-    return (onto.baddbmm_ if in_place else onto.baddbmm)(table, flat).view(add_to.shape)
-
-
-# Batched gradients (``is_grads_batched``) know `reshape`, but neither `flatten` nor `unflatten`.
-def _folded(values: Tensor, axis: int) -> Tensor:
-    return values.reshape(*values.shape[:axis], math.prod(values.shape[axis:]))
-
-
-def _unfolded(values: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
-    return values.reshape(*values.shape[:axis], *sizes, *values.shape[axis + 1 :])
-
-
-def _transposed(tables: Tables) -> Tables:
-    return tuple(table.T for table in tables)
-
-
-class _Analysis(torch.autograd.Function):
-    """`_analyse`, whose gradients are those of a linear map: one synthesis in place of all its steps backwards."""
-
+class _Onto(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, modes: tuple[int, ...], tables: Tables) -> Tensor:
-        ctx.modes, ctx.tables = modes, tables
-        return _analyse(v, modes, tables)
+    def forward(ctx: Any, v: Tensor, table: Tensor, c: Tensor) -> Tensor:
+        ctx.mark_dirty(v)
+        ctx.table = table
+        _plus(v, table, c)
+        return v
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _Synthesis.apply(gradients[0], None, ctx.modes, _transposed(ctx.tables)), None, None
-
-
-class _Synthesis(torch.autograd.Function):
-    """`_synthesise`, in memory of its own, and its gradients by one analysis."""
-
-    @staticmethod
-    def forward(ctx: Any, c: Tensor, add_to: Tensor | None, modes: tuple[int, ...], tables: Tables) -> Tensor:
-        ctx.modes, ctx.tables, ctx.adds = modes, tables, add_to is not None
-        return _synthesise(c, modes, tables, add_to, in_place=False)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        c = _Analysis.apply(gradients[0], ctx.modes, _transposed(ctx.tables))
-        return c, gradients[0] if ctx.adds else None, None, None
+        (gradient,) = gradients
+        rows = gradient.reshape(-1, len(ctx.table), gradient.shape[-1])
+        return gradient, None, torch.matmul(ctx.table.T, rows)

@@ -2,14 +2,16 @@
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 __all__ = ["is_plain"]
 
+_KINDS = (Tensor, nn.Parameter)
 
-def is_plain(x: Tensor) -> bool:
-    """Return whether a tensor is its memory and nothing else.
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Return whether tensors are their memory and nothing else; None is.
 
     Not those that stand for others, as in `torch.func`, batched gradients, compilers, exporters and tracers, nor
     those with a tangent of forward-mode differentiation.
@@ -20,11 +22,17 @@ def is_plain(x: Tensor) -> bool:
     (True, False)
     """
     functorch = torch._C._functorch
-    return (
-        type(x) in (Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not functorch.is_functorch_wrapped_tensor(x)
-        and not functorch.is_legacy_batchedtensor(x)
-        and _get_current_dispatch_mode() is None
-        and unpack_dual(x).tangent is None
-    )
+    if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+        return False
+    for x in tensors:
+        if x is None:
+            continue
+        if (
+            type(x) not in _KINDS
+            or functorch.is_functorch_wrapped_tensor(x)
+            or functorch.is_legacy_batchedtensor(x)
+        ):
+            return False
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+            return False
+    return True

@@ -1,0 +1,187 @@
+"""Steps between Fourier transforms that begin with an activation, and keep for their gradients what they were given.
+
+    y = W gelu(x + a) + b,      (v, W v, W' v + b) with v = gelu(x), W' diagonal
+
+An activation is cheap to compute again, so that it is not kept beside its argument, and each gradient is computed in
+the memory of what is not needed any more. Memory is what training is short of, and what such steps wait for.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from .activation import activated, activated_in_place, gelu, times_derivative
+from .plain import is_plain
+
+__all__ = ["activated_branches", "activated_linear"]
+
+CACHED = 2**16
+"""Numbers of a part of two gradients that are multiplied and summed."""
+
+
+def activated_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None = None) -> Tensor:
+    """Return weight gelu(x + shift) + start, of a tensor x that is not used again.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., channels)
+    shift : Tensor, shape (channels,), optional
+    weight : Tensor, shape (out, channels)
+    start : Tensor, shape (out,) or that of the result, optional
+        The latter is overwritten where that can be.
+
+    Examples
+    --------
+    >>> activated_linear(torch.tensor([[1.0, 9.0]]), torch.tensor([-1.0, 1.0]), torch.ones(1, 2)).tolist()
+    [[10.0]]
+    """
+    if not _lean(x, shift, weight, start):
+        return _plain_linear(x, shift, weight, start)
+    if torch.is_grad_enabled():
+        return _ActivatedLinear.apply(x, shift, weight, start)
+    return _product(activated_in_place(x, shift), weight, start)
+
+
+def activated_branches(
+    x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return v = gelu(x), weight v and gate v + shift, each in memory of its own, of a tensor x not used again.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., channels)
+    weight : Tensor, shape (out, channels)
+    gate, shift : Tensor, shape (channels,), optional
+        Without them there is no third branch.
+    """
+    if not _lean(x, weight, gate, shift):
+        return _plain_branches(x, weight, gate, shift)
+    if torch.is_grad_enabled():
+        return _ActivatedBranches.apply(x, weight, gate, shift)
+    return _branches(activated_in_place(x), weight, gate, shift)
+
+
+def _lean(x: Tensor, *others: Tensor | None) -> bool:
+    return not torch.is_autocast_enabled(x.device.type) and is_plain(x, *others)
+
+
+def _plain_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None) -> Tensor:
+    v = gelu(x if shift is None else x + shift)
+    if start is None or start.ndim == 1:
+        return linear(v, weight, start)
+    return torch.addmm(_rows(start), _rows(v), weight.T).view(start.shape)
+
+
+def _plain_branches(
+    x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    return _branches(gelu(x), weight, gate, shift)
+
+
+def _product(v: Tensor, weight: Tensor, start: Tensor | None) -> Tensor:
+    if start is None or start.ndim == 1:
+        return linear(v, weight, start)
+    _rows(start).addmm_(_rows(v), weight.T)
+    return start
+
+
+def _branches(
+    v: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    gated = None if gate is None or shift is None else torch.addcmul(shift, v, gate)
+    return v, linear(v, weight), gated
+
+
+class _ActivatedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, shift, weight)
+        ctx.start = 0 if start is None else start.ndim
+        if start is not None and start.ndim > 1:
+            ctx.mark_dirty(start)
+        return _product(activated(x, shift), weight, start)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, shift, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        of_start = gradient if ctx.start > 1 else _rows(gradient).sum(0) if ctx.start else None
+        if _again(gradients):
+            inputs = (x, shift, weight, None)
+            return *_differentiable(_plain_linear, inputs, ctx.needs_input_grad, gradients)[:3], of_start
+        v, rows = activated(x, shift), _rows(gradient)
+        of_weight = torch.mm(rows.T, _rows(v)) if ctx.needs_input_grad[2] else None
+        torch.mm(rows, weight, out=_rows(v))
+        of_x = times_derivative(x, shift, v)
+        return of_x, None if shift is None else _rows(of_x).sum(0), of_weight, of_start
+
+
+class _ActivatedBranches(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        ctx.save_for_backward(x, weight, gate, shift)
+        return _branches(activated(x), weight, gate, shift)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, gate, _ = inputs = ctx.saved_tensors
+        if _again(gradients):
+            return _differentiable(_plain_branches, inputs, ctx.needs_input_grad, gradients)
+        straight, mixed, gated = gradients
+        v, rows = activated(x), _rows(mixed)
+        of_weight = torch.mm(rows.T, _rows(v)) if ctx.needs_input_grad[1] else None
+        of_gate = None if gate is None else _summed_products(_rows(gated), _rows(v))
+        torch.mm(rows, weight, out=_rows(v))
+        v += straight
+        if gate is not None:
+            v.addcmul_(gated, gate)
+        of_shift = None if gate is None else _rows(gated).sum(0)
+        return times_derivative(x, None, v), of_weight, of_gate, of_shift
+
+
+def _rows(v: Tensor) -> Tensor:
+    return v.reshape(-1, v.shape[-1])
+
+
+def _summed_products(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sums of a b over rows, part by part: their products stay in the processor's caches."""
+    count = max(1, CACHED // a.shape[1]) if a.device.type == "cpu" else max(1, len(a))
+    total = a.new_zeros(a.shape[1])
+    for one, other in zip(a.split(count), b.split(count), strict=True):
+        total += (one * other).sum(0)
+    return total
+
+
+def _again(gradients: Sequence[Tensor]) -> bool:
+    """Whether gradients of gradients are asked for, or many gradients at once."""
+    return torch.is_grad_enabled() or not all(
+        is_plain(gradient) for gradient in gradients if gradient is not None
+    )
+
+
+def _differentiable(
+    function: Callable[..., Any],
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    gradients: Sequence[Tensor],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a function that is built of PyTorch's steps, which has gradients of them."""
+    nested = torch.is_grad_enabled()
+    with torch.enable_grad():
+        results = function(*inputs)
+    results = [results] if isinstance(results, Tensor) else results
+    pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if r is not None]
+    wanted = [
+        tensor for tensor, is_needed in zip(inputs, needed, strict=True) if tensor is not None and is_needed
+    ]
+    outputs, vectors = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, wanted, vectors, create_graph=nested))
+    return tuple(
+        next(found) if tensor is not None and is_needed else None
+        for tensor, is_needed in zip(inputs, needed, strict=True)
+    )
