@@ -82,9 +82,9 @@ class _Compiled(torch.autograd.Function):
 
 
 def activated(x: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Return gelu(x + shift), the shift of the last axis, in memory of its own, without gradients."""
+    """Return gelu(x + shift), the shift of the last axis, in memory of its own, contiguous, without gradients."""
     if not _compilable(x):
-        return nn.functional.gelu(x if shift is None else x + shift)
+        return nn.functional.gelu(x if shift is None else x + shift).contiguous()
     y = torch.empty_like(x)
     _run(_kernel("gelu_forward"), x, shift, y)
     return y

@@ -240,7 +240,7 @@ class TruncatedFourier:
 
 def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:
     """Return v + table c."""
-    rows, tables = v.reshape(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
+    rows, tables = v.view(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
     return (rows.baddbmm_ if in_place else rows.baddbmm)(tables, c).view(v.shape)
 
 

@@ -72,6 +72,9 @@ def _plain_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor
     v = gelu(x if shift is None else x + shift)
     if start is None or start.ndim == 1:
         return linear(v, weight, start)
+    if torch.is_autocast_enabled(x.device.type):
+        # Sums of many layers are not for half precision.
+        return start + linear(v, weight)
     return torch.addmm(_rows(start), _rows(v), weight.T).view(start.shape)
 
 
@@ -84,7 +87,7 @@ def _plain_branches(
 def _product(v: Tensor, weight: Tensor, start: Tensor | None) -> Tensor:
     if start is None or start.ndim == 1:
         return linear(v, weight, start)
-    _rows(start).addmm_(_rows(v), weight.T)
+    start.view(-1, len(weight)).addmm_(_rows(v), weight.T)
     return start
 
 
@@ -114,7 +117,7 @@ class _ActivatedLinear(torch.autograd.Function):
             return *_differentiable(_plain_linear, inputs, ctx.needs_input_grad, gradients)[:3], of_start
         v, rows = activated(x, shift), _rows(gradient)
         of_weight = torch.mm(rows.T, _rows(v)) if ctx.needs_input_grad[2] else None
-        torch.mm(rows, weight, out=_rows(v))
+        torch.mm(rows, weight, out=v.view(-1, v.shape[-1]))
         of_x = times_derivative(x, shift, v)
         return of_x, None if shift is None else _rows(of_x).sum(0), of_weight, of_start
 
@@ -136,7 +139,7 @@ class _ActivatedBranches(torch.autograd.Function):
         v, rows = activated(x), _rows(mixed)
         of_weight = torch.mm(rows.T, _rows(v)) if ctx.needs_input_grad[1] else None
         of_gate = None if gate is None else _summed_products(_rows(gated), _rows(v))
-        torch.mm(rows, weight, out=_rows(v))
+        torch.mm(rows, weight, out=v.view(-1, v.shape[-1]))
         v += straight
         if gate is not None:
             v.addcmul_(gated, gate)

@@ -76,6 +76,24 @@ def test_without_gradients(name: str) -> None:
         assert torch.allclose(result, value, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_order_of_axes_in_memory(name: str, dtype: torch.dtype) -> None:
+    ours, exact, shapes = STEPS[name]
+    first, *others = arguments(shapes, dtype)
+    for x in (
+        first.detach().transpose(0, 1).contiguous().transpose(0, 1),
+        first.detach()[:, :1].expand(-1, 5, -1),
+    ):
+        inputs = [x.requires_grad_(), *others]
+        results, expected = ours(*inputs), exact(*inputs)
+        total, wanted = (sum(part.square().sum() for part in parts) for parts in (results, expected))
+        for gradient, value in zip(
+            torch.autograd.grad(total, inputs), torch.autograd.grad(wanted, inputs), strict=True
+        ):
+            assert torch.allclose(gradient, value, rtol=1e-4, atol=1e-4)
+
+
 def test_some_gradients_only() -> None:
     x, shift, weight, start = arguments([(6, 5, 4), (4,), (3, 4), (3,)], torch.float64)
     for wanted in ([x], [weight], [x, start], [shift]):
