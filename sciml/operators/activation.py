@@ -23,8 +23,6 @@ __all__ = ["GELU", "activated", "activated_in_place", "gelu", "gelu_in_place", "
 
 GRAIN = 100_000
 """Numbers that are worth a thread of their own."""
-BLOCK = 1024
-"""Numbers of a loop, at least, while there are more."""
 
 
 def _kernel(name: str) -> Any:
@@ -43,25 +41,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
-def _run(kernel: Any, x: Tensor, shift: Tensor | None, other: Tensor | None = None) -> None:
+def _run(kernel: Any, *tensors: Tensor) -> None:
     """Apply a kernel to tensors of one size, by as many threads as PyTorch uses."""
-    arrays = [tensor.detach().numpy().reshape(-1) for tensor in (x, other) if tensor is not None]
-    rows, channels = x.numel(), 1
-    added = None
-    if shift is not None:
-        # Loops over a few channels would end before they are fast.
-        added = np.tile(shift.detach().numpy(), -(-BLOCK // len(shift)))
-        rows, channels = rows // len(shift), len(shift)
-    count = min(torch.get_num_threads(), x.numel() // GRAIN)
+    arrays = [tensor.detach().numpy().reshape(-1) for tensor in tensors]
+    size = arrays[0].size
+    count = min(torch.get_num_threads(), size // GRAIN)
     if count < 2:
-        kernel(arrays[0], added, *arrays[1:])
+        kernel(*arrays)
         return
-    ends = channels * np.linspace(0, rows, count + 1).astype(int)
+    ends = np.linspace(0, size, count + 1).astype(int)
     parts = [[array[start:stop] for array in arrays] for start, stop in itertools.pairwise(ends)]
-    others = [_helpers().submit(kernel, part[0], added, *part[1:]) for part in parts[1:]]
-    kernel(parts[0][0], added, *parts[0][1:])
-    for helper in others:
-        helper.result()
+    others = [_helpers().submit(kernel, *part) for part in parts[1:]]
+    kernel(*parts[0])
+    for other in others:
+        other.result()
 
 
 class _Compiled(torch.autograd.Function):
@@ -78,32 +71,32 @@ class _Compiled(torch.autograd.Function):
         # With gradients of gradients PyTorch's own, which has them.
         if torch.is_grad_enabled() or not _compilable(gradient):
             return torch.ops.aten.gelu_backward(gradient, x)
-        return times_derivative(x, None, gradient.clone())
+        return times_derivative(x, gradient.clone())
 
 
-def activated(x: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Return gelu(x + shift), the shift of the last axis, in memory of its own, contiguous, without gradients."""
+def activated(x: Tensor) -> Tensor:
+    """Return gelu(x) in memory of its own, contiguous, without gradients."""
     if not _compilable(x):
-        return nn.functional.gelu(x if shift is None else x + shift).contiguous()
+        return nn.functional.gelu(x).contiguous()
     y = torch.empty_like(x)
-    _run(_kernel("gelu_forward"), x, shift, y)
+    _run(_kernel("gelu_forward"), x, y)
     return y
 
 
-def activated_in_place(x: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Return gelu(x + shift), the shift of the last axis, in the memory of x where that can be, without gradients."""
+def activated_in_place(x: Tensor) -> Tensor:
+    """Return gelu(x), in the memory of x where that can be, without gradients."""
     if not _compilable(x):
-        return activated(x, shift)
-    _run(_kernel("gelu_in_place"), x, shift)
+        return activated(x)
+    _run(_kernel("gelu_in_place"), x)
     torch.autograd.graph.increment_version(x)
     return x
 
 
-def times_derivative(x: Tensor, shift: Tensor | None, gradient: Tensor) -> Tensor:
-    """Return the gradient times gelu'(x + shift), in its memory where that can be, without gradients of its own."""
+def times_derivative(x: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient times gelu'(x), in its memory where that can be, without gradients of its own."""
     if not (_compilable(x) and _compilable(gradient)):
-        return torch.ops.aten.gelu_backward(gradient, x if shift is None else x + shift)
-    _run(_kernel("gelu_backward"), x, shift, gradient)
+        return torch.ops.aten.gelu_backward(gradient, x)
+    _run(_kernel("gelu_backward"), x, gradient)
     return gradient
 
 

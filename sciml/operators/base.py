@@ -203,7 +203,8 @@ def unrepeated(values: Tensor, first: int = 0) -> Tensor:
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel, the latter 1 where there is none."""
-    once = unrepeated(values)
+    # Channels may be repeated, too, and are counted.
+    once = unrepeated(values.movedim(-1, 0), first=1).movedim(0, -1)
     count = once[..., 0].numel()
     # Part by part: training data in double precision are a lot. Two passes, or digits would cancel.
     mean = sum(part.flatten(0, -2).double().sum(0) for part in once.split(64)) / count

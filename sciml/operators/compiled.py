@@ -74,39 +74,21 @@ def _derivative(x: np.float32) -> np.float32:
 
 
 @elementwise
-def gelu_forward(x: np.ndarray, shift: np.ndarray | None, y: np.ndarray) -> None:
-    """Write gelu(x + shift) to y, other memory. What is added is repeated along x."""
-    if shift is None:
-        for i in range(x.size):
-            y[i] = _gelu(x[i])
-    else:
-        for start in range(0, x.size, shift.size):
-            given, result = x[start : start + shift.size], y[start : start + shift.size]
-            for i in range(given.size):
-                result[i] = _gelu(given[i] + shift[i])
+def gelu_forward(x: np.ndarray, y: np.ndarray) -> None:
+    """Write gelu(x) to y, other memory."""
+    for i in range(x.size):
+        y[i] = _gelu(x[i])
 
 
 @elementwise
-def gelu_in_place(x: np.ndarray, shift: np.ndarray | None) -> None:
-    """Write gelu(x + shift) to x."""
-    if shift is None:
-        for i in range(x.size):
-            x[i] = _gelu(x[i])
-    else:
-        for start in range(0, x.size, shift.size):
-            part = x[start : start + shift.size]
-            for i in range(part.size):
-                part[i] = _gelu(part[i] + shift[i])
+def gelu_in_place(x: np.ndarray) -> None:
+    """Write gelu(x) to x."""
+    for i in range(x.size):
+        x[i] = _gelu(x[i])
 
 
 @elementwise
-def gelu_backward(x: np.ndarray, shift: np.ndarray | None, gradient: np.ndarray) -> None:
-    """Multiply the gradient by gelu'(x + shift)."""
-    if shift is None:
-        for i in range(x.size):
-            gradient[i] *= _derivative(x[i])
-    else:
-        for start in range(0, x.size, shift.size):
-            given, result = x[start : start + shift.size], gradient[start : start + shift.size]
-            for i in range(given.size):
-                result[i] *= _derivative(given[i] + shift[i])
+def gelu_backward(x: np.ndarray, gradient: np.ndarray) -> None:
+    """Multiply the gradient by gelu'(x)."""
+    for i in range(x.size):
+        gradient[i] *= _derivative(x[i])

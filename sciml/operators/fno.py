@@ -20,7 +20,7 @@ from torch.nn.functional import linear, pad
 
 from sciml.errors import ConfigError
 
-from .activation import GELU, gelu_in_place
+from .activation import GELU, gelu, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
 from .pointwise import activated_branches, activated_linear
@@ -145,7 +145,7 @@ class SkipConnection(nn.Module):
 
 
 class PointwiseMLP(nn.Sequential):
-    """Two matrices with an activation between them, at every point."""
+    """Two matrices with an activation between them, at every point; its parts are not called, nor are their hooks."""
 
     def __init__(self, into: int, hidden: int, out: int) -> None:
         super().__init__(nn.Linear(into, hidden), GELU(), nn.Linear(hidden, out))
@@ -157,9 +157,10 @@ class PointwiseMLP(nn.Sequential):
 
     def forward(self, v: Tensor, activate: bool = False, start: Tensor | None = None) -> Tensor:
         """Apply it to v, to the activation of v on demand, with ``start`` in place of the last bias."""
-        into, shift, out = cast("list[Tensor]", [self[0].weight, self[0].bias, self[2].weight])
-        hidden = activated_linear(v, None, into) if activate else linear(v, into)
-        return activated_linear(hidden, shift, out, self.bias if start is None else start)
+        first, second = cast("list[nn.Linear]", [self[0], self[2]])
+        given = activated_linear if activate else linear
+        hidden = given(v, first.weight, first.bias)
+        return activated_linear(hidden, second.weight, second.bias if start is None else start)
 
 
 class FourierLayer(nn.Module):
@@ -182,9 +183,12 @@ class FourierLayer(nn.Module):
         count = 0 if config.norm == "none" else 2 if hidden else 1
         self.norms = nn.ModuleList(FunctionNorm(width, config.norm) for _ in range(count))
 
-    def forward(self, x: Tensor, space: tuple[int, ...]) -> Tensor:
-        """Apply the layer to x, shape (B, *extended, width), of a domain with ``space`` nodes per axis."""
-        v, skipped, start = self._branches(x)
+    def forward(self, x: Tensor, space: tuple[int, ...], overwrite: bool = False) -> Tensor:
+        """Apply the layer to x, shape (B, *extended, width), of a domain with ``space`` nodes per axis.
+
+        With ``overwrite`` x is not used again.
+        """
+        v, skipped, start = self._branches(x, overwrite)
         if self.norms:
             result = skipped.add_(self.norms[0](self.spectral(v, space)))
         else:
@@ -194,15 +198,23 @@ class FourierLayer(nn.Module):
             result = self.norms[1](result) if self.norms else result
         return result
 
-    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return v, W v and, with a channel MLP, W' v with the bias of its last step."""
-        bias = None if self.mlp is None else self.mlp.bias
+    def _branches(self, x: Tensor, overwrite: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return v, W v with the bias of K unless that is normalised, and W' v with the bias of a channel MLP."""
+        inner = None if self.norms else self.spectral.bias
+        outer = None if self.mlp is None else self.mlp.bias
         kind = None if self.mlp_skip is None else self.mlp_skip.kind
-        if self.activate_given and self.skip.kind == "linear" and kind in ("gate", None):
+        if (
+            self.activate_given
+            and inner is not None
+            and self.skip.kind == "linear"
+            and kind in ("gate", None)
+        ):
             gate = None if self.mlp_skip is None else self.mlp_skip.weight
-            return activated_branches(x, self.skip.weight, gate, bias)
-        v = gelu_in_place(x) if self.activate_given else x
-        return v, self.skip(v), None if self.mlp_skip is None else self.mlp_skip(v, bias)
+            return activated_branches(x, self.skip.weight, inner, gate, outer, overwrite)
+        v = x
+        if self.activate_given:
+            v = gelu_in_place(x) if overwrite else gelu(x)
+        return v, self.skip(v, inner), None if self.mlp_skip is None else self.mlp_skip(v, outer)
 
 
 @operator_registry.register("fno")
@@ -283,8 +295,11 @@ class FNO(Operator):
         if extended != space:
             ends = [n - m for n, m in zip(extended, space, strict=True)]
             v = pad(v, (0, 0, *(end for n in reversed(ends) for end in (0, n))))
+        watched = False
         for layer in self.layers:
-            v = layer(v, space)
+            v = layer(v, space, overwrite=not watched)
+            # A hook may have kept what the next layer would overwrite.
+            watched = bool(layer._forward_hooks)
         for axis, n in enumerate(space):
             v = v.narrow(axis + 1, 0, n)
         return self.projection(v)

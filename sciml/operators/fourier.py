@@ -27,10 +27,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from sciml.errors import ConfigError
 
-from .plain import is_plain
+from .plain import is_plain, owned
 
 __all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
 
@@ -93,6 +94,20 @@ def _tables(
     Of the last axis, whose values are real, shapes (2 m, n) and (n, 2 m); of others (2 m, n 2) and (n 2, 2 m): parts
     of values vary faster than nodes, parts of coefficients slower than wavenumbers.
     """
+    # Tables outlive the mode in which they are first asked for.
+    with torch.inference_mode(False), torch.no_grad():
+        return _new_tables(size, modes, last, periodic, padding, device, dtype)
+
+
+def _new_tables(
+    size: int,
+    modes: int,
+    last: bool,
+    periodic: bool,
+    padding: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
     if periodic:
         x, weight = coordinates(size, True), torch.full((size,), 1.0 / size, dtype=torch.float64)
     else:
@@ -174,7 +189,8 @@ class TruncatedFourier:
     def _tables_of(self, space: tuple[int, ...], like: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
         """Tables of all axes, those of the analysis and those of the synthesis."""
         # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
-        build = _tables.__wrapped__ if torch.compiler.is_compiling() else _tables
+        traced = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        build = _new_tables if traced else _tables
         last = len(space) - 1
         axes = enumerate(zip(space, self.modes, self.periodic, strict=True))
         return tuple(
@@ -235,12 +251,12 @@ class TruncatedFourier:
             return torch.matmul(tables[-1], c).view(batch, *nodes, channels)
         if not is_plain(c, add_to):
             return _plus(add_to, tables[-1], c, in_place=False)
-        return (_Onto.apply if torch.is_grad_enabled() else _plus)(add_to, tables[-1], c)
+        return (_Onto.apply if torch.is_grad_enabled() else _plus)(owned(add_to), tables[-1], c)
 
 
 def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:
     """Return v + table c."""
-    rows, tables = v.view(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
+    rows, tables = v.reshape(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
     return (rows.baddbmm_ if in_place else rows.baddbmm)(tables, c).view(v.shape)
 
 

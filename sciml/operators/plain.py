@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-__all__ = ["is_plain"]
+__all__ = ["is_plain", "owned"]
 
 _KINDS = (Tensor, nn.Parameter)
 
@@ -36,3 +36,18 @@ def is_plain(*tensors: Tensor | None) -> bool:
         if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
             return False
     return True
+
+
+def owned(x: Tensor) -> Tensor:
+    """Return a plain tensor if it may be overwritten, else a copy.
+
+    While gradients are recorded leaves and views are not: what is written into a view belongs to another node.
+
+    Examples
+    --------
+    >>> x = torch.zeros(4)
+    >>> owned(x) is x, owned(x.view(2, 2)) is x, owned(x.requires_grad_()) is x
+    (True, False, False)
+    """
+    shared = torch.is_grad_enabled() and (x._is_view() or (x.is_leaf and x.requires_grad))
+    return x.clone(memory_format=torch.contiguous_format) if shared or not x.is_contiguous() else x

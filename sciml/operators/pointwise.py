@@ -1,6 +1,6 @@
 """Steps between Fourier transforms that begin with an activation, and keep for their gradients what they were given.
 
-    y = W gelu(x + a) + b,      (v, W v, W' v + b) with v = gelu(x), W' diagonal
+    y = W gelu(x) + b,      (v, W v + a, W' v + b) with v = gelu(x), W' diagonal
 
 An activation is cheap to compute again, so that it is not kept beside its argument, and each gradient is computed in
 the memory of what is not needed any more. Memory is what training is short of, and what such steps wait for.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from .activation import activated, activated_in_place, gelu, times_derivative
-from .plain import is_plain
+from .plain import is_plain, owned
 
 __all__ = ["activated_branches", "activated_linear"]
 
@@ -22,55 +22,64 @@ CACHED = 2**16
 """Numbers of a part of two gradients that are multiplied and summed."""
 
 
-def activated_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None = None) -> Tensor:
-    """Return weight gelu(x + shift) + start, of a tensor x that is not used again.
+def activated_linear(x: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    """Return weight gelu(x) + start, of a tensor x that is not used again.
 
     Parameters
     ----------
     x : Tensor, shape (..., channels)
-    shift : Tensor, shape (channels,), optional
     weight : Tensor, shape (out, channels)
-    start : Tensor, shape (out,) or that of the result, optional
+    start : Tensor, shape (out,) or that of the result
         The latter is overwritten where that can be.
 
     Examples
     --------
-    >>> activated_linear(torch.tensor([[1.0, 9.0]]), torch.tensor([-1.0, 1.0]), torch.ones(1, 2)).tolist()
-    [[10.0]]
+    >>> activated_linear(torch.tensor([[0.0, 10.0]]), torch.ones(1, 2), torch.ones(1)).tolist()
+    [[11.0]]
     """
-    if not _lean(x, shift, weight, start):
-        return _plain_linear(x, shift, weight, start)
+    if not _lean(x, weight, start):
+        return _plain_linear(x, weight, start)
+    start = owned(start) if start.ndim > 1 else start
     if torch.is_grad_enabled():
-        return _ActivatedLinear.apply(x, shift, weight, start)
-    return _product(activated_in_place(x, shift), weight, start)
+        return _ActivatedLinear.apply(start, x, weight)
+    return _product(activated_in_place(x), weight, start)
 
 
 def activated_branches(
-    x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor | None,
+    shift: Tensor | None,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return v = gelu(x), weight v and gate v + shift, each in memory of its own, of a tensor x not used again.
+    """Return v = gelu(x), weight v + bias and gate v + shift.
 
     Parameters
     ----------
     x : Tensor, shape (..., channels)
     weight : Tensor, shape (out, channels)
+    bias : Tensor, shape (out,)
     gate, shift : Tensor, shape (channels,), optional
         Without them there is no third branch.
+    overwrite : bool
+        Whether x is not used again and may hold v.
     """
-    if not _lean(x, weight, gate, shift):
-        return _plain_branches(x, weight, gate, shift)
+    if not _lean(x, weight, bias, gate, shift):
+        return _plain_branches(x, weight, bias, gate, shift)
     if torch.is_grad_enabled():
-        return _ActivatedBranches.apply(x, weight, gate, shift)
-    return _branches(activated_in_place(x), weight, gate, shift)
+        return _ActivatedBranches.apply(x, weight, bias, gate, shift)
+    v = activated_in_place(x) if overwrite else activated(x)
+    return _branches(v, weight, bias, gate, shift)
 
 
 def _lean(x: Tensor, *others: Tensor | None) -> bool:
     return not torch.is_autocast_enabled(x.device.type) and is_plain(x, *others)
 
 
-def _plain_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None) -> Tensor:
-    v = gelu(x if shift is None else x + shift)
-    if start is None or start.ndim == 1:
+def _plain_linear(x: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    v = gelu(x)
+    if start.ndim == 1:
         return linear(v, weight, start)
     if torch.is_autocast_enabled(x.device.type):
         # Sums of many layers are not for half precision.
@@ -79,60 +88,60 @@ def _plain_linear(x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor
 
 
 def _plain_branches(
-    x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    return _branches(gelu(x), weight, gate, shift)
+    return _branches(gelu(x), weight, bias, gate, shift)
 
 
-def _product(v: Tensor, weight: Tensor, start: Tensor | None) -> Tensor:
-    if start is None or start.ndim == 1:
+def _product(v: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    if start.ndim == 1:
         return linear(v, weight, start)
     start.view(-1, len(weight)).addmm_(_rows(v), weight.T)
     return start
 
 
 def _branches(
-    v: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+    v: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     gated = None if gate is None or shift is None else torch.addcmul(shift, v, gate)
-    return v, linear(v, weight), gated
+    return v, linear(v, weight, bias), gated
 
 
 class _ActivatedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shift: Tensor | None, weight: Tensor, start: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, shift, weight)
-        ctx.start = 0 if start is None else start.ndim
-        if start is not None and start.ndim > 1:
+    def forward(ctx: Any, start: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.onto = start.ndim > 1
+        if ctx.onto:
             ctx.mark_dirty(start)
-        return _product(activated(x, shift), weight, start)
+        return _product(activated(x), weight, start)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, shift, weight = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         (gradient,) = gradients
-        of_start = gradient if ctx.start > 1 else _rows(gradient).sum(0) if ctx.start else None
+        of_start = gradient if ctx.onto else _rows(gradient).sum(0)
         if _again(gradients):
-            inputs = (x, shift, weight, None)
-            return *_differentiable(_plain_linear, inputs, ctx.needs_input_grad, gradients)[:3], of_start
-        v, rows = activated(x, shift), _rows(gradient)
+            nothing = weight.new_zeros(len(weight))
+            needed = (*ctx.needs_input_grad[1:], False)
+            return of_start, *_differentiable(_plain_linear, (x, weight, nothing), needed, gradients)[:2]
+        v, rows = activated(x), _rows(gradient)
         of_weight = torch.mm(rows.T, _rows(v)) if ctx.needs_input_grad[2] else None
         torch.mm(rows, weight, out=v.view(-1, v.shape[-1]))
-        of_x = times_derivative(x, shift, v)
-        return of_x, None if shift is None else _rows(of_x).sum(0), of_weight, of_start
+        return of_start, times_derivative(x, v), of_weight
 
 
 class _ActivatedBranches(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, gate: Tensor | None, shift: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        ctx.save_for_backward(x, weight, gate, shift)
-        return _branches(activated(x), weight, gate, shift)
+        ctx.save_for_backward(x, weight, bias, gate, shift)
+        return _branches(activated(x), weight, bias, gate, shift)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, gate, _ = inputs = ctx.saved_tensors
+        x, weight, _, gate, _ = inputs = ctx.saved_tensors
         if _again(gradients):
             return _differentiable(_plain_branches, inputs, ctx.needs_input_grad, gradients)
         straight, mixed, gated = gradients
@@ -144,7 +153,7 @@ class _ActivatedBranches(torch.autograd.Function):
         if gate is not None:
             v.addcmul_(gated, gate)
         of_shift = None if gate is None else _rows(gated).sum(0)
-        return times_derivative(x, None, v), of_weight, of_gate, of_shift
+        return times_derivative(x, v), of_weight, rows.sum(0), of_gate, of_shift
 
 
 def _rows(v: Tensor) -> Tensor:
@@ -175,7 +184,11 @@ def _differentiable(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of a function that is built of PyTorch's steps, which has gradients of them."""
     nested = torch.is_grad_enabled()
+    if not any(needed):
+        return (None,) * len(inputs)
     with torch.enable_grad():
+        # Under other names: hooks of the given ones are called for their whole gradients.
+        inputs = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
         results = function(*inputs)
     results = [results] if isinstance(results, Tensor) else results
     pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if r is not None]

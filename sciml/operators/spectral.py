@@ -104,7 +104,7 @@ class SpectralConv(nn.Module):
             self.factors = nn.ParameterList([*lowest, *mixing])
 
     def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
-        """Return K v, of a domain with ``space`` nodes per axis, added to ``add_to``, which may be overwritten."""
+        """Return K v, of a domain with ``space`` nodes per axis; or K v - b + ``add_to``, which may be overwritten."""
         if torch.is_autocast_enabled(v.device.type):
             # Coefficients span more orders of magnitude than half precision resolves.
             with torch.autocast(v.device.type, enabled=False):
@@ -115,8 +115,9 @@ class SpectralConv(nn.Module):
         shape = c.shape
         flat = c.flatten(2, -2)
         mixed = _mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)
-        # The bias is the real coefficient of wavenumber 0, the first.
-        mixed = mixed + pad(self.bias[None, None], (0, 0, 0, flat.shape[2] - 1, 0, 1))
+        if add_to is None:
+            # The bias is the real coefficient of wavenumber 0, the first.
+            mixed = mixed + pad(self.bias[None, None], (0, 0, 0, flat.shape[2] - 1, 0, 1))
         return self.fourier.synthesise(mixed.view(shape), space, add_to)
 
     def _tucker(self, c: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ class SpectralConv(nn.Module):
 
     def _separable(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None) -> Tensor:
         self.fourier.check_resolution(space)
-        result = self.bias if add_to is None else add_to.add_(self.bias)
+        result = self.bias if add_to is None else add_to
         for axis, (line, weight) in enumerate(zip(self.lines, self.axis_weights, strict=True)):
             # The axis in hand last, the others in the batch.
             turned = v.movedim(axis + 1, -2)

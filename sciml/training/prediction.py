@@ -47,7 +47,8 @@ def roll_out(model: nn.Module, inputs: Tensor, history: int, steps: int, batch_s
 
 
 def _batches(device: torch.device, inputs: Tensor, batch_size: int) -> Iterator[Tensor]:
-    for start in range(0, len(inputs), batch_size):
+    # Of no samples there is one batch, without any.
+    for start in range(0, max(len(inputs), 1), batch_size):
         yield rows_on(device, inputs, slice(start, start + batch_size))
 
 

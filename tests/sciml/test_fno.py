@@ -292,7 +292,7 @@ def test_layers_from_their_formulas() -> None:
         first, _, second = layer.mlp
         hidden = gelu(inner @ first.weight.T + first.bias) @ second.weight.T + second.bias
         expected = norm(hidden + skipped(layer.mlp_skip), 1)
-        assert torch.allclose(layer(x.clone(), (9, 8)), expected, atol=1e-5), skip
+        assert torch.allclose(layer(x, (9, 8)), expected, atol=1e-5), skip
     instance = torch.nn.functional.instance_norm(v.movedim(-1, 1)).movedim(1, -1)
     assert torch.allclose(FunctionNorm(6, "instance")(v), instance, atol=1e-5)
 
@@ -408,3 +408,25 @@ def test_bad_input() -> None:
     with torch.no_grad():
         assert FNO(modes=(4,), width=2)(torch.zeros(0, 9, 9, 1)).shape == (0, 9, 9, 1)
     assert FNO(modes=(6,), periodic=(True, False, True), width=2).fourier.modes == (6, 6, 6)
+
+
+def test_tables_outlive_the_mode_they_were_made_in() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = FNO(modes=(4, 4), width=4)
+    a = torch.randn(1, 19, 21, 1)
+    with torch.inference_mode():
+        expected = model(a)
+    result = model(a)
+    result.sum().backward()
+    assert torch.allclose(result, expected, atol=1e-6)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model(torch.empty(1, 23, 21, 1))
+    assert type(model(torch.randn(1, 23, 21, 1))) is torch.Tensor
+
+
+def test_repeated_channels_have_moments_of_their_own() -> None:
+    model = FNO(4, 1, (True,), modes=(4,), width=4)
+    one, other, target = torch.randn(3, 5, 8, 1)
+    model.set_normalisers([one.expand(5, 8, 3), other], target)
+    assert torch.allclose(model.input_mean, torch.stack([one.mean()] * 3 + [other.mean()]))

@@ -7,29 +7,46 @@ import torch
 from torch import Tensor
 
 from sciml.operators import FNO
+from sciml.operators.fno import Skip
 from sciml.operators.pointwise import activated_branches, activated_linear
 
 Step = Callable[..., tuple[Tensor, ...]]
 
 
-def exact_linear(x: Tensor, shift: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
-    return (torch.nn.functional.gelu(x + shift) @ weight.T + start,)
+def exact_linear(x: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    return (torch.nn.functional.gelu(x) @ weight.T + start,)
 
 
-def exact_branches(x: Tensor, weight: Tensor, gate: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+def exact_branches(
+    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor
+) -> tuple[Tensor, ...]:
     v = torch.nn.functional.gelu(x)
-    return v, v @ weight.T, v * gate + shift
+    return v, v @ weight.T + bias, v * gate + shift
 
 
-def our_linear(x: Tensor, shift: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
-    # A start of the result's shape is overwritten, which leaves of a graph must not be.
-    return (activated_linear(x, shift, weight, start * 1 if start.ndim > 1 else start),)
+def our_linear(x: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    return (activated_linear(x, weight, start),)
 
 
+def onto_result(x: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    """Onto what another step made, which is overwritten."""
+    return (activated_linear(x, weight, start * 1),)
+
+
+def onto_view(x: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+    """Onto a view of that, whose memory belongs to another tensor, as that of most linear layers does."""
+    return (activated_linear(x, weight, (start * 1).flatten().view(start.shape)),)
+
+
+ONTO: list[tuple[int, ...]] = [(6, 5, 4), (3, 4), (6, 5, 3)]
 STEPS = {
-    "bias": (our_linear, exact_linear, [(6, 5, 4), (4,), (3, 4), (3,)]),
-    "onto": (our_linear, exact_linear, [(6, 5, 4), (4,), (3, 4), (6, 5, 3)]),
-    "branches": (activated_branches, exact_branches, [(6, 5, 4), (3, 4), (4,), (4,)]),
+    "bias": (our_linear, exact_linear, [(6, 5, 4), (3, 4), (3,)]),
+    "onto leaf": (our_linear, exact_linear, ONTO),
+    "onto result": (onto_result, exact_linear, ONTO),
+    "onto view": (onto_view, exact_linear, ONTO),
+    # Of equal widths a gradient given to the wrong tensor fits.
+    "onto view, square": (onto_view, exact_linear, [(6, 5, 4), (4, 4), (6, 5, 4)]),
+    "branches": (activated_branches, exact_branches, [(6, 5, 4), (3, 4), (3,), (4,), (4,)]),
 }
 
 
@@ -95,17 +112,87 @@ def test_any_order_of_axes_in_memory(name: str, dtype: torch.dtype) -> None:
 
 
 def test_some_gradients_only() -> None:
-    x, shift, weight, start = arguments([(6, 5, 4), (4,), (3, 4), (3,)], torch.float64)
-    for wanted in ([x], [weight], [x, start], [shift]):
-        (ours,), (exact,) = our_linear(x, shift, weight, start), exact_linear(x, shift, weight, start)
-        for one, other in zip(
-            torch.autograd.grad(ours.sum(), wanted), torch.autograd.grad(exact.sum(), wanted), strict=True
-        ):
+    x, weight, start = arguments([(6, 5, 4), (3, 4), (3,)], torch.float64)
+    for wanted in ([x], [weight], [x, start], [start]):
+        found = torch.autograd.grad(our_linear(x, weight, start)[0].square().sum(), wanted)
+        expected = torch.autograd.grad(exact_linear(x, weight, start)[0].square().sum(), wanted)
+        for one, other in zip(found, expected, strict=True):
             assert torch.allclose(one, other)
-    x = x.detach()
-    v, mixed, gated = activated_branches(x, weight, None, None)
+    frozen = x.detach(), weight.detach(), start
+    (one,) = torch.autograd.grad(our_linear(*frozen)[0].square().sum(), start, create_graph=True)
+    (other,) = torch.autograd.grad(exact_linear(*frozen)[0].square().sum(), start)
+    assert torch.allclose(one, other)
+    v, mixed, gated = activated_branches(x.detach(), weight, start, None, None)
     assert gated is None
     assert torch.allclose(torch.autograd.grad(mixed.sum(), weight)[0], v.sum((0, 1)).expand(3, 4))
+
+
+def test_hooks_see_each_gradient_once() -> None:
+    x, weight, start = arguments([(6, 5, 4), (3, 4), (3,)], torch.float64)
+    weight.register_hook(lambda gradient: 2 * gradient)
+    for nested in (False, True):
+        (found,) = torch.autograd.grad(our_linear(x, weight, start)[0].sum(), weight, create_graph=nested)
+        expected = 2 * torch.nn.functional.gelu(x).sum((0, 1)).expand(3, 4)
+        assert torch.allclose(found, expected)
+
+
+SKIPS = ("linear", "identity", "gate", "none")
+
+
+@pytest.mark.parametrize("inner", SKIPS)
+@pytest.mark.parametrize("outer", [None, *SKIPS])
+def test_gradients_of_whole_models(inner: Skip, outer: Skip | None) -> None:
+    """Those that are recorded against those that `torch.func` finds through PyTorch's own steps."""
+    for norm, weights in (("none", "dense"), ("group", "dense"), ("none", "separable")):
+        torch.manual_seed(0)
+        model = FNO(
+            modes=(3, 4),
+            width=4,
+            layers=3,
+            projection_width=5,
+            lifting_width=4,
+            skip=inner,
+            channel_mlp=1.0 if outer else 0.0,
+            channel_mlp_skip=outer or "gate",
+            norm=norm,
+            weights=weights,
+        ).double()
+        a = torch.randn(2, 6, 7, 1, dtype=torch.float64)
+        parameters = dict(model.named_parameters())
+
+        def loss(values: dict[str, Tensor], model: FNO = model, a: Tensor = a) -> Tensor:
+            return torch.func.functional_call(model, values, (a,)).square().sum()
+
+        expected = torch.func.grad(loss)({name: p.detach() for name, p in parameters.items()})
+        recorded = model(a)
+        recorded.square().sum().backward()
+        for name, parameter in parameters.items():
+            assert torch.allclose(parameter.grad, expected[name], rtol=1e-8, atol=1e-10), (
+                norm,
+                weights,
+                name,
+            )
+        with torch.no_grad():
+            assert torch.allclose(model(a), recorded, atol=1e-12)
+
+
+def test_what_hooks_and_callers_keep_is_not_overwritten() -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=8, layers=3)
+    a, outputs = torch.randn(2, 9, 9, 1), []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        layer.spectral.register_full_backward_hook(lambda module, given, wanted: None)
+    model(a).sum().backward()
+    with torch.no_grad():
+        model(a)
+    for recorded, plain in zip(outputs[:3], outputs[3:], strict=True):
+        assert torch.allclose(recorded, plain, atol=1e-5)
+    with torch.no_grad():
+        v = torch.randn(2, 11, 11, 8)
+        copy = v.clone()
+        model.layers[1](v, (9, 9))
+    assert torch.equal(v, copy)
 
 
 def kept(model: FNO, a: Tensor) -> int:

@@ -26,7 +26,7 @@ from sciml.training import TrainConfig, train
 from sciml.training.data import advance, load_pairs
 from sciml.training.objective import Objective, fit_normalisers
 from sciml.training.physics import PeriodicResidual
-from sciml.training.prediction import predict_pairs, roll_out
+from sciml.training.prediction import predict, predict_pairs, roll_out
 
 
 @pytest.fixture(scope="module")
@@ -447,3 +447,10 @@ def test_tensorboard(burgers: Path, tmp_path: Path) -> None:
     events.Reload()
     logged = [event.value for event in events.Scalars("train_loss")]
     assert logged == pytest.approx([record["train_loss"] for record in result["history"]], rel=1e-6)
+
+
+def test_no_samples_have_predictions_without_any() -> None:
+    model = FNO(in_channels=2, modes=(4, 4), width=4)
+    none = torch.zeros(0, 7, 9, 2)
+    assert predict(model, none).shape == (0, 7, 9, 1)
+    assert roll_out(model, none, 2, 3).shape == (0, 7, 9, 3, 1)
