@@ -171,9 +171,7 @@ def _summed_products(a: Tensor, b: Tensor) -> Tensor:
 
 def _again(gradients: Sequence[Tensor]) -> bool:
     """Whether gradients of gradients are asked for, or many gradients at once."""
-    return torch.is_grad_enabled() or not all(
-        is_plain(gradient) for gradient in gradients if gradient is not None
-    )
+    return torch.is_grad_enabled() or not is_plain(*gradients)
 
 
 def _differentiable(
