@@ -1,6 +1,7 @@
 """One library's FNO in a process of its own: time of a training step and of inference, and memory.
 
-What one library leaves of the heap the other would find there, and imports are memory, too. `fno_speed.py` starts it.
+What one library leaves of the heap the other would find there, and imports are memory, too: nothing of ours is
+imported for theirs, `_results` included. `fno_speed.py` starts it.
 """
 
 import json

@@ -79,7 +79,6 @@ def _trapezoid(count: int, length: float) -> tuple[Tensor, Tensor]:
     return torch.linspace(0, length, count, dtype=torch.float64), weights
 
 
-@functools.lru_cache(maxsize=128)
 def _tables(
     size: int,
     modes: int,
@@ -94,20 +93,6 @@ def _tables(
     Of the last axis, whose values are real, shapes (2 m, n) and (n, 2 m); of others (2 m, n 2) and (n 2, 2 m): parts
     of values vary faster than nodes, parts of coefficients slower than wavenumbers.
     """
-    # Tables outlive the mode in which they are first asked for.
-    with torch.inference_mode(False), torch.no_grad():
-        return _new_tables(size, modes, last, periodic, padding, device, dtype)
-
-
-def _new_tables(
-    size: int,
-    modes: int,
-    last: bool,
-    periodic: bool,
-    padding: float,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
     if periodic:
         x, weight = coordinates(size, True), torch.full((size,), 1.0 / size, dtype=torch.float64)
     else:
@@ -128,6 +113,10 @@ def _new_tables(
         analysis = weight[:, None] * synthesis
     analysis, synthesis = analysis.reshape(2 * len(k), -1), synthesis.reshape(2 * len(k), -1).T
     return analysis.to(device, dtype).contiguous(), synthesis.to(device, dtype).contiguous()
+
+
+# They outlive the mode in which they are first asked for.
+_kept_tables = functools.lru_cache(maxsize=128)(torch.inference_mode(False)(_tables))
 
 
 @dataclass(frozen=True)
@@ -190,7 +179,7 @@ class TruncatedFourier:
         """Tables of all axes, those of the analysis and those of the synthesis."""
         # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
         traced = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
-        build = _new_tables if traced else _tables
+        build = _tables if traced else _kept_tables
         last = len(space) - 1
         axes = enumerate(zip(space, self.modes, self.periodic, strict=True))
         return tuple(
@@ -261,6 +250,8 @@ def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:
 
 
 class _Onto(torch.autograd.Function):
+    """`_plus` in the memory of v, which comes first: of what is overwritten PyTorch takes that for granted."""
+
     @staticmethod
     def forward(ctx: Any, v: Tensor, table: Tensor, c: Tensor) -> Tensor:
         ctx.mark_dirty(v)

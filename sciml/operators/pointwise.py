@@ -108,6 +108,8 @@ def _branches(
 
 
 class _ActivatedLinear(torch.autograd.Function):
+    """Keeps x; what is overwritten comes first, as PyTorch takes for granted."""
+
     @staticmethod
     def forward(ctx: Any, start: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -132,6 +134,8 @@ class _ActivatedLinear(torch.autograd.Function):
 
 
 class _ActivatedBranches(torch.autograd.Function):
+    """Keeps x; the gradient is summed in the memory of v."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
