@@ -74,17 +74,19 @@ class _Compiled(torch.autograd.Function):
         return times_derivative(x, gradient.clone())
 
 
-def activated(x: Tensor) -> Tensor:
-    """Return gelu(x) in memory of its own, contiguous, without gradients."""
+def activated(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return gelu(x), without gradients, in ``out``, contiguous, which may be x, or else in memory of its own."""
+    out = x.new_empty(x.shape) if out is None else out
     if not _compilable(x):
-        return nn.functional.gelu(x).contiguous()
-    y = torch.empty_like(x)
-    _run(_kernel("gelu_forward"), x, y)
-    return y
+        return torch.ops.aten.gelu.out(x, out=out)
+    if out.data_ptr() == x.data_ptr():
+        return activated_in_place(x)
+    _run(_kernel("gelu_forward"), x, out)
+    return out
 
 
 def activated_in_place(x: Tensor) -> Tensor:
-    """Return gelu(x), in the memory of x where that can be, without gradients."""
+    """Return gelu(x), without gradients, in the memory of x where that can be."""
     if not _compilable(x):
         return activated(x)
     _run(_kernel("gelu_in_place"), x)
@@ -93,9 +95,9 @@ def activated_in_place(x: Tensor) -> Tensor:
 
 
 def times_derivative(x: Tensor, gradient: Tensor) -> Tensor:
-    """Return the gradient times gelu'(x), in its memory where that can be, without gradients of its own."""
+    """Return the gradient, which is contiguous, times gelu'(x) in its memory, without gradients of its own."""
     if not (_compilable(x) and _compilable(gradient)):
-        return torch.ops.aten.gelu_backward(gradient, x)
+        return torch.ops.aten.gelu_backward.grad_input(gradient, x, grad_input=gradient)
     _run(_kernel("gelu_backward"), x, gradient)
     return gradient
 

@@ -23,7 +23,7 @@ from sciml.errors import ConfigError
 from .activation import GELU, gelu, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
-from .pointwise import activated_branches, activated_linear
+from .pointwise import activated_branches, pointwise_mlp
 from .spectral import SpectralConv, SpectralWeights
 
 __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
@@ -158,9 +158,8 @@ class PointwiseMLP(nn.Sequential):
     def forward(self, v: Tensor, activate: bool = False, start: Tensor | None = None) -> Tensor:
         """Apply it to v, to the activation of v on demand, with ``start`` in place of the last bias."""
         first, second = cast("list[nn.Linear]", [self[0], self[2]])
-        given = activated_linear if activate else linear
-        hidden = given(v, first.weight, first.bias)
-        return activated_linear(hidden, second.weight, second.bias if start is None else start)
+        start = second.bias if start is None else start
+        return pointwise_mlp(v, first.weight, first.bias, second.weight, start, activate)
 
 
 class FourierLayer(nn.Module):
