@@ -23,7 +23,7 @@ from sciml.errors import ConfigError
 from .activation import GELU, gelu, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
-from .pointwise import activated_branches, pointwise_mlp
+from .pointwise import branches, pointwise_mlp
 from .spectral import SpectralConv, SpectralWeights
 
 __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
@@ -31,7 +31,7 @@ __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
 Skip = Literal["linear", "identity", "gate", "none"]
 Norm = Literal["none", "instance", "group"]
 EPSILON = 1e-5
-CACHED = 600_000
+CACHED = 2_400_000
 """Numbers of one intermediate result that processors' caches hold well."""
 CHOICES = {
     "weights": ("dense", "tucker", "separable"),
@@ -202,14 +202,9 @@ class FourierLayer(nn.Module):
         inner = None if self.norms else self.spectral.bias
         outer = None if self.mlp is None else self.mlp.bias
         kind = None if self.mlp_skip is None else self.mlp_skip.kind
-        if (
-            self.activate_given
-            and inner is not None
-            and self.skip.kind == "linear"
-            and kind in ("gate", None)
-        ):
+        if inner is not None and self.skip.kind == "linear" and kind in ("gate", None):
             gate = None if self.mlp_skip is None else self.mlp_skip.weight
-            return activated_branches(x, self.skip.weight, inner, gate, outer, overwrite)
+            return branches(x, self.skip.weight, inner, gate, outer, self.activate_given, overwrite)
         v = x
         if self.activate_given:
             v = gelu_in_place(x) if overwrite else gelu(x)
@@ -282,9 +277,9 @@ class FNO(Operator):
         # An exported or compiled program must hold for batches of any length.
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or a.device.type != "cpu":
             return self._map(a)
-        # Few samples at a time stay in the processor's caches.
-        count = max(1, CACHED // (math.prod(a.shape[1:-1]) * self.config.width))
-        return torch.cat([self._map(part) for part in a.split(count)])
+        # Of many samples intermediate results would be in memory that is new each time.
+        parts = min(len(a), math.ceil(math.prod(a.shape[:-1]) * self.config.width / CACHED))
+        return torch.cat([self._map(part) for part in a.tensor_split(max(1, parts))])
 
     def _map(self, a: Tensor) -> Tensor:
         space = tuple(a.shape[1:-1])
@@ -300,5 +295,6 @@ class FNO(Operator):
             # A hook may have kept what the next layer would overwrite.
             watched = bool(layer._forward_hooks)
         for axis, n in enumerate(space):
-            v = v.narrow(axis + 1, 0, n)
+            if n != extended[axis]:
+                v = v.narrow(axis + 1, 0, n)
         return self.projection(v)

@@ -7,6 +7,7 @@ gradients: what lies between is cheap to compute again. Points are taken part by
 in the processor's caches.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn.functional import linear, pad
 from .activation import activated, activated_in_place, gelu, times_derivative
 from .plain import is_plain, owned
 
-__all__ = ["activated_branches", "pointwise_mlp"]
+__all__ = ["branches", "pointwise_mlp"]
 
 CACHED = 2**18
 """Numbers of one array that processors' caches hold beside a few others."""
@@ -53,15 +54,16 @@ def pointwise_mlp(
     return (_MLP.apply if torch.is_grad_enabled() else _mlp)(start, x, first, bias, second, activate)
 
 
-def activated_branches(
+def branches(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
     gate: Tensor | None,
     shift: Tensor | None,
+    activate: bool = False,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return v = gelu(x), weight v + bias and gate v + shift.
+    """Return v, weight v + bias and gate v + shift.
 
     Parameters
     ----------
@@ -70,14 +72,16 @@ def activated_branches(
     bias : Tensor, shape (out,)
     gate, shift : Tensor, shape (channels,), optional
         Without them there is no third branch.
+    activate : bool
+        Whether v is gelu(x) instead of x.
     overwrite : bool
         Whether x is not used again and may hold v.
     """
     if not _lean(x, weight, bias, gate, shift):
-        return _plain_branches(x, weight, bias, gate, shift)
+        return _plain_branches(x, weight, bias, gate, shift, activate)
     if torch.is_grad_enabled():
-        return _Branches.apply(x, weight, bias, gate, shift)
-    return _branches(x, weight, bias, gate, shift, overwrite)
+        return _Branches.apply(x, weight, bias, gate, shift, activate)
+    return _branches(x, weight, bias, gate, shift, activate, overwrite)
 
 
 def _lean(x: Tensor, *others: Tensor | None) -> bool:
@@ -97,9 +101,9 @@ def _plain_mlp(
 
 
 def _plain_branches(
-    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
+    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None, activate: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    v = gelu(x)
+    v = gelu(x) if activate else x
     gated = None if gate is None or shift is None else torch.addcmul(shift, v, gate)
     return v, linear(v, weight, bias), gated
 
@@ -135,8 +139,8 @@ class _MLP(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:-1]
         if _again(gradients):
 
-            def function(*inputs: Tensor) -> Tensor:
-                return _plain_mlp(*inputs, x.new_zeros(len(parameters[-1])), ctx.activate)
+            def function(x: Tensor, first: Tensor, bias: Tensor, second: Tensor) -> Tensor:
+                return _plain_mlp(x, first, bias, second, second.new_zeros(len(second)), ctx.activate)
 
             return of_start, *_differentiable(function, (x, *parameters), needed, gradients), None
         hidden_width = len(parameters[0])
@@ -167,18 +171,24 @@ class _MLP(torch.autograd.Function):
 
 
 def _branches(
-    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None, overwrite: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor | None,
+    shift: Tensor | None,
+    activate: bool,
+    overwrite: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    v = x if overwrite and x.is_contiguous() else x.new_empty(x.shape)
+    v = x if not activate or (overwrite and x.is_contiguous()) else x.new_empty(x.shape)
     mixed = x.new_empty(*x.shape[:-1], len(weight))
-    gated = None if gate is None else x.new_empty(x.shape)
-    others = () if gated is None else (gated,)
-    for rows, straight, out, *other in _parts(x, v, mixed, *others):
-        activated(rows, straight)
+    gated = [] if gate is None else [x.new_empty(x.shape)]
+    for rows, straight, out, *last in _parts(x, v, mixed, *gated):
+        if activate:
+            activated(rows, straight)
         torch.addmm(bias, straight, weight.T, out=out)
-        for last in other:
-            torch.addcmul(shift, straight, gate, out=last)
-    return v, mixed, gated
+        if gate is not None and shift is not None:
+            torch.addcmul(shift, straight, gate, out=last[0])
+    return v, mixed, gated[0] if gated else None
 
 
 class _Branches(torch.autograd.Function):
@@ -186,32 +196,42 @@ class _Branches(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        gate: Tensor | None,
+        shift: Tensor | None,
+        activate: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         ctx.save_for_backward(x, weight, bias, gate, shift)
-        return _branches(x, weight, bias, gate, shift, overwrite=False)
+        ctx.activate = activate
+        return _branches(x, weight, bias, gate, shift, activate, overwrite=False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, _, gate, _ = inputs = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:-1]
         if _again(gradients):
-            return _differentiable(_plain_branches, inputs, ctx.needs_input_grad, gradients)
+            function = functools.partial(_plain_branches, activate=ctx.activate)
+            return *_differentiable(function, inputs, needed, gradients), None
         of_x, of_weight = x.new_empty(x.shape), torch.zeros_like(weight)
         of_bias = weight.new_zeros(len(weight))
-        of_gate, of_shift = (None, None) if gate is None else weight.new_zeros(2, len(gate))
-        for rows, result, straight, mixed, *gated in _parts(
-            x, of_x, *(g for g in gradients if g is not None)
-        ):
-            v = activated(rows)
+        of_gate, of_shift = weight.new_zeros(2, x.shape[-1])
+        changes = (change for change in gradients if change is not None)
+        for rows, result, straight, mixed, *gated in _parts(x, of_x, *changes):
+            v = activated(rows) if ctx.activate else rows
             of_weight.addmm_(mixed.T, v)
             of_bias += mixed.sum(0)
             torch.addmm(straight, mixed, weight, out=result)
             for change in gated:
                 result.addcmul_(change, gate)
-                of_gate += v.mul_(change).sum(0)
+                of_gate += (v * change).sum(0)
                 of_shift += change.sum(0)
-            times_derivative(rows, result)
-        return of_x, of_weight, of_bias, of_gate, of_shift
+            if ctx.activate:
+                times_derivative(rows, result)
+        found = of_x, of_weight, of_bias, of_gate, of_shift
+        return *(value if is_needed else None for value, is_needed in zip(found, needed, strict=True)), None
 
 
 def _rows(v: Tensor) -> Tensor:

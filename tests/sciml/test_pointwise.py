@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sciml.operators import FNO
 from sciml.operators.fno import Skip
-from sciml.operators.pointwise import activated_branches, pointwise_mlp
+from sciml.operators.pointwise import branches, pointwise_mlp
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -25,8 +25,15 @@ def exact_activated(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 def exact_branches(
     x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor
 ) -> tuple[Tensor, ...]:
-    v = torch.nn.functional.gelu(x)
-    return v, v @ weight.T + bias, v * gate + shift
+    return x, x @ weight.T + bias, x * gate + shift
+
+
+def exact_activated_branches(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    return exact_branches(torch.nn.functional.gelu(x), *others)
+
+
+def our_activated_branches(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    return branches(x, *others, activate=True)
 
 
 def our_mlp(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +69,12 @@ STEPS = {
     "onto view": (onto_view, exact_activated, mlp(4, 3, 2, onto=True)),
     # Of equal widths a gradient given to the wrong tensor fits.
     "onto view, square": (onto_view, exact_activated, mlp(4, 4, 4, onto=True)),
-    "branches": (activated_branches, exact_branches, [(6, 5, 4), (3, 4), (3,), (4,), (4,)]),
+    "branches": (branches, exact_branches, [(6, 5, 4), (3, 4), (3,), (4,), (4,)]),
+    "branches, activated": (
+        our_activated_branches,
+        exact_activated_branches,
+        [(6, 5, 4), (3, 4), (3,), (4,), (4,)],
+    ),
 }
 
 
@@ -144,7 +156,7 @@ def test_some_gradients_only() -> None:
         for x in inputs:
             x.grad = None
     x, weight, bias = arguments([(6, 5, 4), (3, 4), (3,)], torch.float64)
-    v, mixed, gated = activated_branches(x.detach(), weight, bias, None, None)
+    v, mixed, gated = branches(x.detach(), weight, bias, None, None, activate=True)
     assert gated is None
     assert torch.allclose(torch.autograd.grad(mixed.sum(), weight)[0], v.sum((0, 1)).expand(3, 4))
 
