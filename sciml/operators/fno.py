@@ -170,6 +170,7 @@ class FourierLayer(nn.Module):
     def __init__(self, config: FNOConfig, fourier: TruncatedFourier, first: bool, last: bool) -> None:
         super().__init__()
         width = config.width
+        self.fourier = fourier
         self.activate_given = config.activation and not first
         self.activate = config.activation and not last
         self.spectral = SpectralConv(
@@ -187,28 +188,32 @@ class FourierLayer(nn.Module):
 
         With ``overwrite`` x is not used again.
         """
-        v, skipped, start = self._branches(x, overwrite)
-        if self.norms:
-            result = skipped.add_(self.norms[0](self.spectral(v, space)))
+        # The biases are put where something is added anyway.
+        inner = None if self.norms else self.spectral.bias
+        outer = None if self.mlp is None else self.mlp.bias
+        kind = "gate" if self.mlp_skip is None else self.mlp_skip.kind
+        together = self.skip.kind == "linear" and kind == "gate" and self.spectral.kind != "separable"
+        if together and inner is not None:
+            gate = None if self.mlp_skip is None else self.mlp_skip.weight
+            transform = self.fourier, space
+            coefficients, skipped, start = branches(
+                x, self.skip.weight, inner, gate, outer, transform, self.activate_given, overwrite
+            )
+            result = self.spectral(coefficients, space, skipped, analysed=True)
         else:
-            result = self.spectral(v, space, skipped)
+            v = x
+            if self.activate_given:
+                v = gelu_in_place(x) if overwrite else gelu(x)
+            skipped = self.skip(v, inner)
+            start = None if self.mlp_skip is None else self.mlp_skip(v, outer)
+            if self.norms:
+                result = skipped.add_(self.norms[0](self.spectral(v, space)))
+            else:
+                result = self.spectral(v, space, skipped)
         if self.mlp is not None:
             result = self.mlp(result, self.activate, start)
             result = self.norms[1](result) if self.norms else result
         return result
-
-    def _branches(self, x: Tensor, overwrite: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return v, W v with the bias of K unless that is normalised, and W' v with the bias of a channel MLP."""
-        inner = None if self.norms else self.spectral.bias
-        outer = None if self.mlp is None else self.mlp.bias
-        kind = None if self.mlp_skip is None else self.mlp_skip.kind
-        if inner is not None and self.skip.kind == "linear" and kind in ("gate", None):
-            gate = None if self.mlp_skip is None else self.mlp_skip.weight
-            return branches(x, self.skip.weight, inner, gate, outer, self.activate_given, overwrite)
-        v = x
-        if self.activate_given:
-            v = gelu_in_place(x) if overwrite else gelu(x)
-        return v, self.skip(v, inner), None if self.mlp_skip is None else self.mlp_skip(v, outer)
 
 
 @operator_registry.register("fno")

@@ -207,6 +207,10 @@ class TruncatedFourier:
             If the grid is too coarse.
         """
         self.check_resolution(space)
+        if torch.is_autocast_enabled(v.device.type):
+            # Coefficients span more orders of magnitude than half precision resolves.
+            with torch.autocast(v.device.type, enabled=False):
+                return self.analyse(v.float(), space)
         batch, channels = v.shape[0], v.shape[-1]
         nodes, c = v.shape[1:-1], v
         # The last axis first.
@@ -214,6 +218,12 @@ class TruncatedFourier:
             tail = math.prod(self.shape[axis + 1 :]) * channels
             c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
         return c.view(batch, 2, *self.shape, channels)
+
+    def analyse_transposed(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Return the transpose of `analyse` times c, which takes gradients of coefficients to those of values."""
+        tables = [analysis.T for analysis, _ in self._tables_of(space, c)]
+        rows = self._but_the_last(c, tables, space)
+        return torch.matmul(tables[-1], rows).view(c.shape[0], *self.extended(space), c.shape[-1])
 
     def synthesise(self, c: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return the function with the given coefficients on a grid and its extension.
@@ -230,17 +240,22 @@ class TruncatedFourier:
         -------
         Tensor, shape (B, *self.extended(space), C)
         """
-        batch, channels, nodes = c.shape[0], c.shape[-1], self.extended(space)
-        tables = [table for _, table in self._tables_of(space, c)]
-        for axis, table in enumerate(tables[:-1]):
-            tail = math.prod(self.shape[axis + 1 :]) * channels
-            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
-        c = c.reshape(batch * math.prod(nodes[:-1]), tables[-1].shape[1], channels)
+        shape = c.shape[0], *self.extended(space), c.shape[-1]
+        tables = [synthesis for _, synthesis in self._tables_of(space, c)]
+        c = self._but_the_last(c, tables, space)
         if add_to is None:
-            return torch.matmul(tables[-1], c).view(batch, *nodes, channels)
+            return torch.matmul(tables[-1], c).view(shape)
         if not is_plain(c, add_to):
             return _plus(add_to, tables[-1], c, in_place=False)
         return (_Onto.apply if torch.is_grad_enabled() else _plus)(owned(add_to), tables[-1], c)
+
+    def _but_the_last(self, c: Tensor, tables: list[Tensor], space: tuple[int, ...]) -> Tensor:
+        """Take all axes but the last from coefficients to nodes; those are of one axis with the batch."""
+        batch, channels, nodes = c.shape[0], c.shape[-1], self.extended(space)
+        for axis, table in enumerate(tables[:-1]):
+            tail = math.prod(self.shape[axis + 1 :]) * channels
+            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
+        return c.reshape(batch * math.prod(nodes[:-1]), tables[-1].shape[1], channels)
 
 
 def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:

@@ -1,6 +1,6 @@
 """Steps between Fourier transforms: channel MLPs and the branches of a layer.
 
-    y = W2 gelu(W1 v + b1) + b2,      (v, W v + b, W' v + b') with W' diagonal,      v = x or gelu(x)
+    y = W2 gelu(W1 v + b1) + b2,      (F v, W v + b, W' v + b') with W' diagonal,      v = x or gelu(x)
 
 Memory is what training is short of, and what such steps wait for. Of a step its argument x is all that is kept for
 gradients: what lies between is cheap to compute again. Points are taken part by part, so that what lies between stays
@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from .activation import activated, activated_in_place, gelu, times_derivative
+from .fourier import TruncatedFourier
 from .plain import is_plain, owned
 
 __all__ = ["branches", "pointwise_mlp"]
 
 CACHED = 2**18
 """Numbers of one array that processors' caches hold beside a few others."""
+Transform = tuple[TruncatedFourier, tuple[int, ...]]
 LANES = 8
 """Hidden channels are multiplied by as many at once: with zeros to fill up, 10 take a third of the time."""
 
@@ -60,28 +62,30 @@ def branches(
     bias: Tensor,
     gate: Tensor | None,
     shift: Tensor | None,
+    transform: Transform,
     activate: bool = False,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return v, weight v + bias and gate v + shift.
+    """Return the Fourier coefficients of v, weight v + bias, and gate v + shift.
 
     Parameters
     ----------
-    x : Tensor, shape (..., channels)
+    x : Tensor, shape (B, *extended, channels)
     weight : Tensor, shape (out, channels)
     bias : Tensor, shape (out,)
     gate, shift : Tensor, shape (channels,), optional
         Without them there is no third branch.
+    transform : (TruncatedFourier, tuple of int)
+        And the nodes of the domain per axis.
     activate : bool
         Whether v is gelu(x) instead of x.
     overwrite : bool
-        Whether x is not used again and may hold v.
+        Whether x is not used again.
     """
+    given = x, weight, bias, gate, shift, transform, activate
     if not _lean(x, weight, bias, gate, shift):
-        return _plain_branches(x, weight, bias, gate, shift, activate)
-    if torch.is_grad_enabled():
-        return _Branches.apply(x, weight, bias, gate, shift, activate)
-    return _branches(x, weight, bias, gate, shift, activate, overwrite)
+        return _plain_branches(*given)
+    return _Branches.apply(*given) if torch.is_grad_enabled() else _branches(*given, overwrite)
 
 
 def _lean(x: Tensor, *others: Tensor | None) -> bool:
@@ -101,11 +105,17 @@ def _plain_mlp(
 
 
 def _plain_branches(
-    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor | None, shift: Tensor | None, activate: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor | None,
+    shift: Tensor | None,
+    transform: Transform,
+    activate: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    v = gelu(x) if activate else x
+    v, (fourier, space) = gelu(x) if activate else x, transform
     gated = None if gate is None or shift is None else torch.addcmul(shift, v, gate)
-    return v, linear(v, weight, bias), gated
+    return fourier.analyse(v, space), linear(v, weight, bias), gated
 
 
 def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, activate: bool) -> Tensor:
@@ -176,19 +186,22 @@ def _branches(
     bias: Tensor,
     gate: Tensor | None,
     shift: Tensor | None,
+    transform: Transform,
     activate: bool,
-    overwrite: bool,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    v = x if not activate or (overwrite and x.is_contiguous()) else x.new_empty(x.shape)
+    overwrite = overwrite and x.is_contiguous()
+    v = x.new_empty(x.shape) if activate and not overwrite else x
     mixed = x.new_empty(*x.shape[:-1], len(weight))
-    gated = [] if gate is None else [x.new_empty(x.shape)]
-    for rows, straight, out, *last in _parts(x, v, mixed, *gated):
+    for rows, part, out in _parts(x, v, mixed):
         if activate:
-            activated(rows, straight)
-        torch.addmm(bias, straight, weight.T, out=out)
-        if gate is not None and shift is not None:
-            torch.addcmul(shift, straight, gate, out=last[0])
-    return v, mixed, gated[0] if gated else None
+            activated(rows, part)
+        torch.addmm(bias, part, weight.T, out=out)
+    fourier, space = transform
+    coefficients, gated = fourier.analyse(v, space), None
+    if gate is not None and shift is not None:
+        gated = torch.addcmul(shift, v, gate, out=v if activate or overwrite else x.new_empty(x.shape))
+    return coefficients, mixed, gated
 
 
 class _Branches(torch.autograd.Function):
@@ -202,28 +215,30 @@ class _Branches(torch.autograd.Function):
         bias: Tensor,
         gate: Tensor | None,
         shift: Tensor | None,
+        transform: Transform,
         activate: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         ctx.save_for_backward(x, weight, bias, gate, shift)
-        ctx.activate = activate
-        return _branches(x, weight, bias, gate, shift, activate, overwrite=False)
+        ctx.transform, ctx.activate = transform, activate
+        return _branches(x, weight, bias, gate, shift, transform, activate)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, _, gate, _ = inputs = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:-1]
+        needed = ctx.needs_input_grad[:-2]
         if _again(gradients):
-            function = functools.partial(_plain_branches, activate=ctx.activate)
-            return *_differentiable(function, inputs, needed, gradients), None
-        of_x, of_weight = x.new_empty(x.shape), torch.zeros_like(weight)
-        of_bias = weight.new_zeros(len(weight))
+            function = functools.partial(_plain_branches, transform=ctx.transform, activate=ctx.activate)
+            return *_differentiable(function, inputs, needed, gradients), None, None
+        of_coefficients, *changes = (change for change in gradients if change is not None)
+        fourier, space = ctx.transform
+        of_x = fourier.analyse_transposed(of_coefficients, space)
+        of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
         of_gate, of_shift = weight.new_zeros(2, x.shape[-1])
-        changes = (change for change in gradients if change is not None)
-        for rows, result, straight, mixed, *gated in _parts(x, of_x, *changes):
+        for rows, result, mixed, *gated in _parts(x, of_x, *changes):
             v = activated(rows) if ctx.activate else rows
             of_weight.addmm_(mixed.T, v)
             of_bias += mixed.sum(0)
-            torch.addmm(straight, mixed, weight, out=result)
+            result.addmm_(mixed, weight)
             for change in gated:
                 result.addcmul_(change, gate)
                 of_gate += (v * change).sum(0)
@@ -231,7 +246,8 @@ class _Branches(torch.autograd.Function):
             if ctx.activate:
                 times_derivative(rows, result)
         found = of_x, of_weight, of_bias, of_gate, of_shift
-        return *(value if is_needed else None for value, is_needed in zip(found, needed, strict=True)), None
+        wanted = (value if is_needed else None for value, is_needed in zip(found, needed, strict=True))
+        return *wanted, None, None
 
 
 def _rows(v: Tensor) -> Tensor:

@@ -103,15 +103,20 @@ class SpectralConv(nn.Module):
             mixing = [torch.linalg.qr(torch.randn(width, r))[0] for r in ranks[-2:]]
             self.factors = nn.ParameterList([*lowest, *mixing])
 
-    def forward(self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
-        """Return K v, of a domain with ``space`` nodes per axis; or K v - b + ``add_to``, which may be overwritten."""
+    def forward(
+        self, v: Tensor, space: tuple[int, ...], add_to: Tensor | None = None, analysed: bool = False
+    ) -> Tensor:
+        """Return K v, of a domain with ``space`` nodes per axis; or K v - b + ``add_to``, which may be overwritten.
+
+        With ``analysed`` v are the coefficients, shape (B, 2, *fourier.shape, C); not of ``separable`` weights.
+        """
         if torch.is_autocast_enabled(v.device.type):
             # Coefficients span more orders of magnitude than half precision resolves.
             with torch.autocast(v.device.type, enabled=False):
-                return self.forward(v.float(), space, None if add_to is None else add_to.float())
+                return self.forward(v.float(), space, None if add_to is None else add_to.float(), analysed)
         if self.kind == "separable":
             return self._separable(v, space, add_to)
-        c = self.fourier.analyse(v, space)
+        c = v if analysed else self.fourier.analyse(v, space)
         shape = c.shape
         flat = c.flatten(2, -2)
         mixed = _mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)

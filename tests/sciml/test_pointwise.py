@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sciml.operators import FNO
 from sciml.operators.fno import Skip
+from sciml.operators.fourier import TruncatedFourier
 from sciml.operators.pointwise import branches, pointwise_mlp
 
 Step = Callable[..., tuple[Tensor, ...]]
@@ -22,18 +23,25 @@ def exact_activated(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     return exact_mlp(torch.nn.functional.gelu(x), *others)
 
 
+TRANSFORM = TruncatedFourier((3,), (False,), 0.0), (5,)
+
+
 def exact_branches(
     x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor
 ) -> tuple[Tensor, ...]:
-    return x, x @ weight.T + bias, x * gate + shift
+    return TRANSFORM[0].analyse(x, TRANSFORM[1]), x @ weight.T + bias, x * gate + shift
 
 
 def exact_activated_branches(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     return exact_branches(torch.nn.functional.gelu(x), *others)
 
 
+def our_branches(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    return branches(x, *others, TRANSFORM)
+
+
 def our_activated_branches(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    return branches(x, *others, activate=True)
+    return branches(x, *others, TRANSFORM, activate=True)
 
 
 def our_mlp(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -69,7 +77,7 @@ STEPS = {
     "onto view": (onto_view, exact_activated, mlp(4, 3, 2, onto=True)),
     # Of equal widths a gradient given to the wrong tensor fits.
     "onto view, square": (onto_view, exact_activated, mlp(4, 4, 4, onto=True)),
-    "branches": (branches, exact_branches, [(6, 5, 4), (3, 4), (3,), (4,), (4,)]),
+    "branches": (our_branches, exact_branches, [(6, 5, 4), (3, 4), (3,), (4,), (4,)]),
     "branches, activated": (
         our_activated_branches,
         exact_activated_branches,
@@ -156,9 +164,9 @@ def test_some_gradients_only() -> None:
         for x in inputs:
             x.grad = None
     x, weight, bias = arguments([(6, 5, 4), (3, 4), (3,)], torch.float64)
-    v, mixed, gated = branches(x.detach(), weight, bias, None, None, activate=True)
+    _, mixed, gated = branches(x.detach(), weight, bias, None, None, TRANSFORM)
     assert gated is None
-    assert torch.allclose(torch.autograd.grad(mixed.sum(), weight)[0], v.sum((0, 1)).expand(3, 4))
+    assert torch.allclose(torch.autograd.grad(mixed.sum(), weight)[0], x.sum((0, 1)).expand(3, 4))
 
 
 def test_hooks_see_each_gradient_once() -> None:
