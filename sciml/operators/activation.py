@@ -75,20 +75,18 @@ class _Compiled(torch.autograd.Function):
 
 
 def activated(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return gelu(x), without gradients, in ``out``, contiguous, which may be x, or else in memory of its own."""
+    """Return gelu(x) of a plain tensor, without gradients, in ``out``, contiguous, or else in memory of its own."""
     out = x.new_empty(x.shape) if out is None else out
     if not _compilable(x):
         return torch.ops.aten.gelu.out(x, out=out)
-    if out.data_ptr() == x.data_ptr():
-        return activated_in_place(x)
     _run(_kernel("gelu_forward"), x, out)
     return out
 
 
 def activated_in_place(x: Tensor) -> Tensor:
-    """Return gelu(x), without gradients, in the memory of x where that can be."""
+    """Return gelu(x) of a plain tensor, without gradients, in its memory."""
     if not _compilable(x):
-        return activated(x)
+        return torch.ops.aten.gelu.out(x, out=x)
     _run(_kernel("gelu_in_place"), x)
     torch.autograd.graph.increment_version(x)
     return x
@@ -115,7 +113,7 @@ def gelu(x: Tensor) -> Tensor:
 
 def gelu_in_place(x: Tensor) -> Tensor:
     """Return x Phi(x) of a tensor that is not used again; in its memory if no gradients are recorded."""
-    return gelu(x) if torch.is_grad_enabled() else activated_in_place(x)
+    return gelu(x) if torch.is_grad_enabled() or not is_plain(x) else activated_in_place(x)
 
 
 def _compilable(x: Tensor) -> bool:

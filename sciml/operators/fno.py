@@ -23,6 +23,7 @@ from sciml.errors import ConfigError
 from .activation import GELU, gelu, gelu_in_place
 from .base import Operator, operator_registry
 from .fourier import TruncatedFourier, with_coordinates
+from .plain import watched
 from .pointwise import branches, pointwise_mlp
 from .spectral import SpectralConv, SpectralWeights
 
@@ -143,23 +144,32 @@ class SkipConnection(nn.Module):
         v = torch.zeros_like(v) if self.kind == "none" else v
         return v.clone() if bias is None else v + bias
 
+    def own(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Return W v + bias in memory that no hook has seen, either."""
+        result = self(v, bias)
+        return result.clone() if watched(self) else result
+
 
 class PointwiseMLP(nn.Sequential):
-    """Two matrices with an activation between them, at every point; its parts are not called, nor are their hooks."""
+    """Two matrices with an activation between them, at every point."""
 
     def __init__(self, into: int, hidden: int, out: int) -> None:
         super().__init__(nn.Linear(into, hidden), GELU(), nn.Linear(hidden, out))
 
     @property
-    def bias(self) -> Tensor:
-        """What is added last."""
-        return self[2].bias  # type: ignore[return-value]
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both matrices, each with its bias."""
+        first, second = cast("list[nn.Linear]", [self[0], self[2]])
+        return first.weight, first.bias, second.weight, second.bias
 
     def forward(self, v: Tensor, activate: bool = False, start: Tensor | None = None) -> Tensor:
         """Apply it to v, to the activation of v on demand, with ``start`` in place of the last bias."""
-        first, second = cast("list[nn.Linear]", [self[0], self[2]])
-        start = second.bias if start is None else start
-        return pointwise_mlp(v, first.weight, first.bias, second.weight, start, activate)
+        if any(map(watched, self)):
+            # Hooks may renew what the parts have, as those of pruning do.
+            result = super().forward(gelu(v) if activate else v)
+            return result if start is None else start + (result - self.numbers[-1])
+        first, bias, second, last = self.numbers
+        return pointwise_mlp(v, first, bias, second, last if start is None else start, activate)
 
 
 class FourierLayer(nn.Module):
@@ -170,7 +180,6 @@ class FourierLayer(nn.Module):
     def __init__(self, config: FNOConfig, fourier: TruncatedFourier, first: bool, last: bool) -> None:
         super().__init__()
         width = config.width
-        self.fourier = fourier
         self.activate_given = config.activation and not first
         self.activate = config.activation and not last
         self.spectral = SpectralConv(
@@ -182,6 +191,13 @@ class FourierLayer(nn.Module):
         self.mlp_skip = SkipConnection(config.channel_mlp_skip, width) if hidden else None
         count = 0 if config.norm == "none" else 2 if hidden else 1
         self.norms = nn.ModuleList(FunctionNorm(width, config.norm) for _ in range(count))
+        self.together = (
+            config.skip == "linear"
+            and (not hidden or config.channel_mlp_skip == "gate")
+            and config.weights != "separable"
+            and not count
+        )
+        """Whether `branches` finds all that the layer makes of its argument."""
 
     def forward(self, x: Tensor, space: tuple[int, ...], overwrite: bool = False) -> Tensor:
         """Apply the layer to x, shape (B, *extended, width), of a domain with ``space`` nodes per axis.
@@ -190,12 +206,11 @@ class FourierLayer(nn.Module):
         """
         # The biases are put where something is added anyway.
         inner = None if self.norms else self.spectral.bias
-        outer = None if self.mlp is None else self.mlp.bias
-        kind = "gate" if self.mlp_skip is None else self.mlp_skip.kind
-        together = self.skip.kind == "linear" and kind == "gate" and self.spectral.kind != "separable"
-        if together and inner is not None:
+        outer = None if self.mlp is None else self.mlp.numbers[-1]
+        skips = [skip for skip in (self.skip, self.mlp_skip) if skip is not None]
+        if self.together and inner is not None and not any(map(watched, skips)):
             gate = None if self.mlp_skip is None else self.mlp_skip.weight
-            transform = self.fourier, space
+            transform = self.spectral.fourier, space
             coefficients, skipped, start = branches(
                 x, self.skip.weight, inner, gate, outer, transform, self.activate_given, overwrite
             )
@@ -204,8 +219,8 @@ class FourierLayer(nn.Module):
             v = x
             if self.activate_given:
                 v = gelu_in_place(x) if overwrite else gelu(x)
-            skipped = self.skip(v, inner)
-            start = None if self.mlp_skip is None else self.mlp_skip(v, outer)
+            skipped = self.skip.own(v, inner)
+            start = None if self.mlp_skip is None else self.mlp_skip.own(v, outer)
             if self.norms:
                 result = skipped.add_(self.norms[0](self.spectral(v, space)))
             else:
@@ -294,11 +309,11 @@ class FNO(Operator):
         if extended != space:
             ends = [n - m for n, m in zip(extended, space, strict=True)]
             v = pad(v, (0, 0, *(end for n in reversed(ends) for end in (0, n))))
-        watched = False
+        # Hooks may keep what the next layer would overwrite.
+        kept = watched(self.lifting)
         for layer in self.layers:
-            v = layer(v, space, overwrite=not watched)
-            # A hook may have kept what the next layer would overwrite.
-            watched = bool(layer._forward_hooks)
+            kept, before = watched(layer), kept
+            v = layer(v, space, overwrite=not (before or kept))
         for axis, n in enumerate(space):
             if n != extended[axis]:
                 v = v.narrow(axis + 1, 0, n)

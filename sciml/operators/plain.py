@@ -1,11 +1,12 @@
-"""Which tensors code that is not PyTorch's own may read and write."""
+"""Which tensors and modules code that is not PyTorch's own may take apart."""
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-__all__ = ["is_plain", "owned"]
+__all__ = ["is_plain", "owned", "watched"]
 
 _KINDS = (Tensor, nn.Parameter)
 
@@ -23,6 +24,8 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """
     functorch = torch._C._functorch
     if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active():
         return False
     for x in tensors:
         if x is None:
@@ -51,3 +54,19 @@ def owned(x: Tensor) -> Tensor:
     """
     shared = torch.is_grad_enabled() and (x._is_view() or (x.is_leaf and x.requires_grad))
     return x.clone(memory_format=torch.contiguous_format) if shared or not x.is_contiguous() else x
+
+
+def watched(module: nn.Module) -> bool:
+    """Return whether hooks of a module or its parts wait for calls, and may keep what goes in and comes out.
+
+    Examples
+    --------
+    >>> layers = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    >>> before, _ = watched(layers), layers[1].register_forward_hook(print)
+    >>> before, watched(layers)
+    (False, True)
+    """
+    return bool(_has_any_global_hook()) or any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in module.modules()
+    )

@@ -89,7 +89,20 @@ def branches(
 
 
 def _lean(x: Tensor, *others: Tensor | None) -> bool:
-    return not torch.is_autocast_enabled(x.device.type) and is_plain(x, *others)
+    # Sums of many parts are not for half precision.
+    full = x.dtype in (torch.float32, torch.float64)
+    return full and not torch.is_autocast_enabled(x.device.type) and is_plain(x, *others)
+
+
+def _full_precision(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Run it without autocast, as its forward step was."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *gradients: Tensor) -> Any:
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return backward(ctx, *gradients)
+
+    return run
 
 
 def _plain_mlp(
@@ -142,6 +155,7 @@ class _MLP(torch.autograd.Function):
         return _mlp(start, x, first, bias, second, activate)
 
     @staticmethod
+    @_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         (gradient,) = gradients
@@ -194,7 +208,9 @@ def _branches(
     v = x.new_empty(x.shape) if activate and not overwrite else x
     mixed = x.new_empty(*x.shape[:-1], len(weight))
     for rows, part, out in _parts(x, v, mixed):
-        if activate:
+        if activate and overwrite:
+            activated_in_place(rows)
+        elif activate:
             activated(rows, part)
         torch.addmm(bias, part, weight.T, out=out)
     fourier, space = transform
@@ -223,6 +239,7 @@ class _Branches(torch.autograd.Function):
         return _branches(x, weight, bias, gate, shift, transform, activate)
 
     @staticmethod
+    @_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, _, gate, _ = inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[:-2]
@@ -233,7 +250,7 @@ class _Branches(torch.autograd.Function):
         fourier, space = ctx.transform
         of_x = fourier.analyse_transposed(of_coefficients, space)
         of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        of_gate, of_shift = weight.new_zeros(2, x.shape[-1])
+        of_gate, of_shift = (weight.new_zeros(x.shape[-1]) for _ in range(2))
         for rows, result, mixed, *gated in _parts(x, of_x, *changes):
             v = activated(rows) if ctx.activate else rows
             of_weight.addmm_(mixed.T, v)
@@ -290,7 +307,7 @@ def _differentiable(
         inputs = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
         results = function(*inputs)
     results = [results] if isinstance(results, Tensor) else results
-    pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if r is not None]
+    pairs = [(r, g) for r, g in zip(results, gradients, strict=True) if r is not None and r.requires_grad]
     wanted = [
         tensor for tensor, is_needed in zip(inputs, needed, strict=True) if tensor is not None and is_needed
     ]

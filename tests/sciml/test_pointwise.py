@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import prune
 
 from sciml.operators import FNO
 from sciml.operators.fno import Skip
@@ -235,6 +236,77 @@ def test_what_hooks_and_callers_keep_is_not_overwritten() -> None:
         copy = v.clone()
         model.layers[1](v, (9, 9))
     assert torch.equal(v, copy)
+
+
+def test_hooks_of_all_parts_are_called() -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=8, layers=2, lifting_width=4, channel_mlp=0.5, periodic=(True, True))
+    a, calls = torch.randn(2, 9, 9, 1), []
+    expected = model(a)
+    parts = [part for part in model.modules() if not isinstance(part, torch.nn.ModuleList)]
+    for part in parts:
+        part.register_forward_hook(lambda part, inputs, output: calls.append((part, output, output.clone())))
+    for gradients in (True, False):
+        calls.clear()
+        with torch.set_grad_enabled(gradients):
+            assert torch.allclose(model(a), expected, atol=1e-6)
+        called = [part for part, *_ in calls]
+        assert {id(part) for part in called} == {id(part) for part in parts}
+        assert len(called) == len(parts)
+        # Activations work in place where no gradients are recorded.
+        assert all(
+            torch.equal(output, copy) for part, output, copy in calls if not isinstance(part, torch.nn.Linear)
+        )
+
+
+def test_pruned_matrices_are_those_that_are_used() -> None:
+    model = FNO(modes=(4, 4), width=8, layers=2)
+    a = torch.randn(2, 9, 9, 1)
+    prune.random_unstructured(model.layers[0].skip, "weight", 0.5)
+    for _ in range(2):
+        model(a).square().sum().backward()
+    assert (model.layers[0].skip.weight_orig.grad == 0).float().mean() >= 0.5
+
+
+def test_frozen_parts_and_gradients_of_gradients() -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=8, layers=3, periodic=(True, True), channel_mlp=0.5).double()
+    a = torch.randn(2, 9, 9, 1, dtype=torch.float64)
+    parameters = [*model.layers.parameters(), *model.projection.parameters()]
+    expected = torch.autograd.grad(model(a).square().sum(), parameters)
+    model.lifting.requires_grad_(False)
+    found = torch.autograd.grad(model(a).square().sum(), parameters, create_graph=True)
+    assert all(torch.allclose(one, other) for one, other in zip(found, expected, strict=True))
+    total = sum(gradient.square().sum() for gradient in found)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, parameters))
+
+
+def test_gradients_under_autocast_of_steps_without() -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=8, layers=2, channel_mlp=0.5)
+    a, parameters = torch.randn(2, 9, 9, 1), [*model.parameters()]
+    expected = torch.autograd.grad(model(a).sum(), parameters)
+    loss = model(a).sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(loss, parameters)
+    # PyTorch's own steps are of half precision.
+    assert all((one - other).norm() < 0.02 * other.norm() for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("skip", ["linear", "identity"])
+@torch.no_grad()
+def test_transforms_without_recorded_gradients(skip: Skip) -> None:
+    torch.manual_seed(0)
+    model = FNO(modes=(4, 4), width=8, layers=3, skip=skip).double()
+    a, tangent = torch.randn(2, 2, 9, 9, 1, dtype=torch.float64)
+    _, found = torch.func.jvp(model, (a,), (tangent,))
+    difference = (model(a + 1e-6 * tangent) - model(a - 1e-6 * tangent)) / 2e-6
+    assert torch.allclose(found, difference, atol=1e-7)
+    assert torch.allclose(torch.func.vmap(model)(a[None])[0], model(a))
+    # Of what the transform does not see.
+    with torch.enable_grad():
+        assert torch.allclose(torch.func.vmap(lambda x: x * model(a))(torch.ones(1).double())[0], model(a))
 
 
 def kept(model: FNO, a: Tensor) -> int:
