@@ -32,7 +32,7 @@ def package_versions() -> dict[str, str]:
 @functools.cache
 def git_commit() -> str:
     """Return the commit of the checkout that sciml runs from, "unknown" for an installed wheel."""
-    here = Path(__file__)
+    here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:
         completed = subprocess.run(
