@@ -32,8 +32,8 @@ __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
 Skip = Literal["linear", "identity", "gate", "none"]
 Norm = Literal["none", "instance", "group"]
 EPSILON = 1e-5
-CACHED = 2_400_000
-"""Numbers of one intermediate result that processors' caches hold well."""
+LARGEST = 2_400_000
+"""Numbers of one intermediate result in inference on the CPU: of more, memory is asked for anew each time."""
 CHOICES = {
     "weights": ("dense", "tucker", "separable"),
     "skip": ("linear", "identity", "gate", "none"),
@@ -297,8 +297,7 @@ class FNO(Operator):
         # An exported or compiled program must hold for batches of any length.
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or a.device.type != "cpu":
             return self._map(a)
-        # Of many samples intermediate results would be in memory that is new each time.
-        parts = min(len(a), math.ceil(math.prod(a.shape[:-1]) * self.config.width / CACHED))
+        parts = min(len(a), math.ceil(math.prod(a.shape[:-1]) * self.config.width / LARGEST))
         return torch.cat([self._map(part) for part in a.tensor_split(max(1, parts))])
 
     def _map(self, a: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
     y = W2 gelu(W1 v + b1) + b2,      (F v, W v + b, W' v + b') with W' diagonal,      v = x or gelu(x)
 
-Memory is what training is short of, and what such steps wait for. Of a step its argument x is all that is kept for
-gradients: what lies between is cheap to compute again. Points are taken part by part, so that what lies between stays
-in the processor's caches.
+Memory is what training is short of. Of a step its argument x is all that is kept for gradients: what lies between is
+cheap to compute again. Points are taken part by part, so that it stays in the processor's caches.
 """
 
 import functools
@@ -23,9 +22,10 @@ __all__ = ["branches", "pointwise_mlp"]
 
 CACHED = 2**18
 """Numbers of one array that processors' caches hold beside a few others."""
-Transform = tuple[TruncatedFourier, tuple[int, ...]]
 LANES = 8
 """Hidden channels are multiplied by as many at once: with zeros to fill up, 10 take a third of the time."""
+Transform = tuple[TruncatedFourier, tuple[int, ...]]
+"""A transform, and the nodes of the domain per axis."""
 
 
 def pointwise_mlp(
@@ -66,7 +66,7 @@ def branches(
     activate: bool = False,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the Fourier coefficients of v, weight v + bias, and gate v + shift.
+    """Return the Fourier coefficients of v, shape (B, 2, *modes, channels), weight v + bias, and gate v + shift.
 
     Parameters
     ----------
@@ -81,6 +81,18 @@ def branches(
         Whether v is gelu(x) instead of x.
     overwrite : bool
         Whether x is not used again.
+
+    Raises
+    ------
+    ConfigError
+        If the grid is too coarse.
+
+    Examples
+    --------
+    >>> transform, one = (TruncatedFourier((2,), (True,), 0.0), (4,)), torch.ones(1)
+    >>> mean, doubled, shifted = branches(torch.ones(1, 4, 1), 2 * one[None], 0 * one, one, one, transform)
+    >>> mean[0, 0, 0].tolist(), doubled.flatten().tolist(), shifted.flatten().tolist()
+    ([1.0], [2.0, 2.0, 2.0, 2.0], [2.0, 2.0, 2.0, 2.0])
     """
     given = x, weight, bias, gate, shift, transform, activate
     if not _lean(x, weight, bias, gate, shift):
@@ -224,19 +236,10 @@ class _Branches(torch.autograd.Function):
     """`_branches` that keeps x."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        gate: Tensor | None,
-        shift: Tensor | None,
-        transform: Transform,
-        activate: bool,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        ctx.save_for_backward(x, weight, bias, gate, shift)
-        ctx.transform, ctx.activate = transform, activate
-        return _branches(x, weight, bias, gate, shift, transform, activate)
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        *tensors, ctx.transform, ctx.activate = given
+        ctx.save_for_backward(*tensors)
+        return _branches(*given)
 
     @staticmethod
     @_full_precision
