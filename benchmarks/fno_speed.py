@@ -41,9 +41,11 @@ def compared(case: int) -> list[object]:
         [median(values) for values in zip(*each, strict=True)] for each in zip(*rounds, strict=True)
     )
     row: list[object] = [" x ".join(map(str, space)), batch, modes, width]
-    for a, b in zip(one[:2], other[:2], strict=True):
+    for a, b in zip(one[2:4], other[2:], strict=True):
         row += [f"{a:.3g}", f"{b:.3g}", f"{b / a:.2f}"]
-    for a, b in zip(one[2:], other[2:], strict=True):
+    for replayed in one[4:]:
+        row += [f"{replayed:.3g}", f"{other[2] / replayed:.2f}"]
+    for a, b in zip(one[:2], other[:2], strict=True):
         row += [f"{a:.0f}", f"{b:.0f}"]
     return [*row, f"{float(difference.abs().max()):.0e}"]
 
@@ -64,6 +66,7 @@ def main() -> None:
             *("grid", "batch", "modes", "width"),
             *(f"step, {unit}", them, "ratio"),
             *(f"inference, {unit}", them, "ratio"),
+            *(["step replayed, ms", "ratio"] if GPU else []),
             *("peak memory, MB", them, "added by steps, MB", them),
             "largest difference",
         ],
@@ -71,7 +74,8 @@ def main() -> None:
         f"neuraloperator {neuralop.__version__}, its default architecture. A step is forward and backward. "
         f"Each library in processes of its own, {ROUNDS} in turn, medians of {21 if GPU else 7} runs"
         + (
-            f" on one {torch.cuda.get_device_name()}; memory: the GPU's. "
+            f" on one {torch.cuda.get_device_name()}; memory: the GPU's. Replayed: as training takes our steps, "
+            "recorded as a CUDA graph. "
             if GPU
             else f", {torch.get_num_threads()} thread(s). Peak memory: of a process that imports the library, builds "
             "or loads the model and takes three steps. "

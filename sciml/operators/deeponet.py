@@ -16,7 +16,7 @@ from sciml.errors import ConfigError
 
 from .activation import GELU
 from .base import Operator, operator_registry
-from .fourier import coordinates
+from .fourier import coordinates_on
 
 __all__ = ["DeepONet", "DeepONetConfig"]
 
@@ -112,7 +112,7 @@ class DeepONet(Operator):
         config, space = self.config, tuple(a.shape[1:-1])
         axes = []
         for size, periodic in zip(space, self.periodic, strict=True):
-            x = coordinates(size, periodic).to(a)
+            x = coordinates_on(a.device, a.dtype, size, periodic)
             turn = 2 * math.pi * x
             axes.append(torch.stack([turn.cos(), turn.sin()], -1) if periodic else x[:, None])
         columns = [

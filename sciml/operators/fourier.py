@@ -22,6 +22,7 @@ exporters, mixed precision and distributed training treat them like any other nu
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,14 @@ from sciml.errors import ConfigError
 
 from .plain import is_plain, owned
 
-__all__ = ["TruncatedFourier", "coordinates", "extension_nodes", "wavenumbers", "with_coordinates"]
+__all__ = [
+    "TruncatedFourier",
+    "coordinates",
+    "coordinates_on",
+    "extension_nodes",
+    "wavenumbers",
+    "with_coordinates",
+]
 
 
 def coordinates(size: int, periodic: bool) -> Tensor:
@@ -41,12 +49,36 @@ def coordinates(size: int, periodic: bool) -> Tensor:
     return torch.arange(size, dtype=torch.float64) / (size if periodic else max(size - 1, 1))
 
 
+def _kept(build: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose results are kept, of tensors on any device."""
+    # They outlive the mode in which they are first asked for.
+    keep = functools.lru_cache(maxsize=128)(torch.inference_mode(False)(build))
+
+    @functools.wraps(build)
+    def call(*given: Any) -> Any:
+        # While a program is traced, they are part of it: what is kept would be stand-ins without numbers.
+        traced = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        return (build if traced else keep)(*given)
+
+    return call
+
+
+@_kept
+def coordinates_on(device: torch.device, dtype: torch.dtype, size: int, periodic: bool) -> Tensor:
+    """Return `coordinates` on a device, which are not copied there again and not to be changed."""
+    return coordinates(size, periodic).to(device, dtype)
+
+
 def with_coordinates(a: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     """Append each point's coordinates to the channels of a, shape (B, *space, channels)."""
     space = a.shape[1:-1]
-    axes = [coordinates(n, p).to(a) for n, p in zip(space, periodic, strict=True)]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    return torch.cat([a, grid.expand(a.shape[0], *grid.shape)], dim=-1)
+    columns = [
+        coordinates_on(a.device, a.dtype, size, wraps)
+        .view(size, *(1,) * (len(space) - axis))
+        .expand(*a.shape[:-1], 1)
+        for axis, (size, wraps) in enumerate(zip(space, periodic, strict=True))
+    ]
+    return torch.cat([a, *columns], dim=-1)
 
 
 def wavenumbers(count: int, last: bool) -> list[int]:
@@ -79,6 +111,7 @@ def _trapezoid(count: int, length: float) -> tuple[Tensor, Tensor]:
     return torch.linspace(0, length, count, dtype=torch.float64), weights
 
 
+@_kept
 def _tables(
     size: int,
     modes: int,
@@ -113,10 +146,6 @@ def _tables(
         analysis = weight[:, None] * synthesis
     analysis, synthesis = analysis.reshape(2 * len(k), -1), synthesis.reshape(2 * len(k), -1).T
     return analysis.to(device, dtype).contiguous(), synthesis.to(device, dtype).contiguous()
-
-
-# They outlive the mode in which they are first asked for.
-_kept_tables = functools.lru_cache(maxsize=128)(torch.inference_mode(False)(_tables))
 
 
 @dataclass(frozen=True)
@@ -177,13 +206,10 @@ class TruncatedFourier:
 
     def _tables_of(self, space: tuple[int, ...], like: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
         """Tables of all axes, those of the analysis and those of the synthesis."""
-        # While a program is traced, tables are part of it: the cache would keep stand-ins without numbers.
-        traced = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
-        build = _tables if traced else _kept_tables
         last = len(space) - 1
         axes = enumerate(zip(space, self.modes, self.periodic, strict=True))
         return tuple(
-            build(size, modes, axis == last, wraps, self.padding, like.device, like.dtype)
+            _tables(size, modes, axis == last, wraps, self.padding, like.device, like.dtype)
             for axis, (size, modes, wraps) in axes
         )
 

@@ -181,29 +181,34 @@ class _MLP(torch.autograd.Function):
             return of_start, *_differentiable(function, (x, *parameters), needed, gradients), None
         hidden_width = len(parameters[0])
         first, bias, second = _filled_up(*parameters)
-        of_first, of_bias, of_second = (torch.zeros_like(parameter) for parameter in (first, bias, second))
+        of_first = of_bias = of_second = None
         of_x = x.new_empty(x.shape)
         for rows, change, result in _parts(x, gradient, of_x, width=len(first)):
             v = activated(rows) if ctx.activate else rows
             argument = linear(v, first, bias)
             hidden = activated(argument)
             if needed[3]:
-                of_second.addmm_(change.T, hidden)
+                of_second = _plus_product(of_second, change.T, hidden)
             if not any(needed[:3]):
                 continue
             torch.mm(change, second, out=hidden)
             times_derivative(argument, hidden)
             if needed[1]:
-                of_first.addmm_(hidden.T, v)
+                of_first = _plus_product(of_first, hidden.T, v)
             if needed[2]:
-                of_bias += hidden.sum(0)
+                of_bias = _plus_sum(of_bias, hidden)
             if needed[0]:
                 torch.mm(hidden, first, out=result)
                 if ctx.activate:
                     times_derivative(rows, result)
-        found = of_x, of_first[:hidden_width], of_bias[:hidden_width], of_second[:, :hidden_width]
-        wanted = (value if is_needed else None for value, is_needed in zip(found, needed, strict=True))
-        return of_start, *wanted, None
+        return (
+            of_start,
+            of_x if needed[0] else None,
+            None if of_first is None else of_first[:hidden_width],
+            None if of_bias is None else of_bias[:hidden_width],
+            None if of_second is None else of_second[:, :hidden_width],
+            None,
+        )
 
 
 def _branches(
@@ -252,22 +257,23 @@ class _Branches(torch.autograd.Function):
         of_coefficients, *changes = (change for change in gradients if change is not None)
         fourier, space = ctx.transform
         of_x = fourier.analyse_transposed(of_coefficients, space)
-        of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        of_gate, of_shift = (weight.new_zeros(x.shape[-1]) for _ in range(2))
+        of_weight = of_bias = of_gate = of_shift = None
         for rows, result, mixed, *gated in _parts(x, of_x, *changes):
             v = activated(rows) if ctx.activate else rows
-            of_weight.addmm_(mixed.T, v)
-            of_bias += mixed.sum(0)
+            if needed[1]:
+                of_weight = _plus_product(of_weight, mixed.T, v)
+            if needed[2]:
+                of_bias = _plus_sum(of_bias, mixed)
             result.addmm_(mixed, weight)
             for change in gated:
                 result.addcmul_(change, gate)
-                of_gate += (v * change).sum(0)
-                of_shift += change.sum(0)
+                if needed[3]:
+                    of_gate = _plus_sum(of_gate, v * change)
+                if needed[4]:
+                    of_shift = _plus_sum(of_shift, change)
             if ctx.activate:
                 times_derivative(rows, result)
-        found = of_x, of_weight, of_bias, of_gate, of_shift
-        wanted = (value if is_needed else None for value, is_needed in zip(found, needed, strict=True))
-        return *wanted, None, None
+        return of_x if needed[0] else None, of_weight, of_bias, of_gate, of_shift, None, None
 
 
 def _rows(v: Tensor) -> Tensor:
@@ -280,6 +286,16 @@ def _parts(*tensors: Tensor, width: int = 0) -> Iterator[tuple[Tensor, ...]]:
     most = max(width, *(part.shape[1] for part in rows))
     count = CACHED // most if tensors[0].device.type == "cpu" else len(rows[0])
     return zip(*(part.split(max(1, count)) for part in rows), strict=True)
+
+
+def _plus_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """Return a b, added to the total of the parts before."""
+    return torch.mm(a, b) if total is None else total.addmm_(a, b)
+
+
+def _plus_sum(total: Tensor | None, rows: Tensor) -> Tensor:
+    """Return the sum of rows, added to the total of the parts before."""
+    return rows.sum(0) if total is None else total.add_(rows.sum(0))
 
 
 def _filled_up(first: Tensor, bias: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:

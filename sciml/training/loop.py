@@ -27,6 +27,7 @@ from sciml.provenance import jsonable
 
 from .config import TrainConfig
 from .data import Pairs, load_pairs
+from .gradients import Gradients
 from .objective import Objective, fit_normalisers
 from .parallel import Team, resolve_device, team
 from .prediction import predict_pairs
@@ -174,8 +175,12 @@ class _Trainer:
         if config.n_valid:
             self.best = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+            self.model.parameters(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=True if device.type == "cuda" else None,
         )
+        self.gradients = Gradients(self.model, self.objective.losses)
         self.resolved: dict[str, Any] = {
             "train": jsonable(replace(config, device="auto", task=pairs.task)),
             "processes": processes.size,
@@ -259,9 +264,8 @@ class _Trainer:
         self.optimiser.zero_grad()
         summed = torch.zeros(1, device=self.device)
         if len(own):
-            losses = self.objective.losses(self.model, own, epoch, batch)
-            (losses.sum() / len(samples)).backward()
-            summed += losses.detach().sum()
+            drawn = self.objective.batch(self.model, own, epoch, batch)
+            summed += self.gradients(drawn, len(samples)).sum()
         self.team.add_gradients(self.model.parameters(), summed)
         value = float(summed)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)

@@ -14,7 +14,10 @@ from .config import TrainConfig
 from .data import Pairs, advance, rows_on
 from .physics import PeriodicResidual
 
-__all__ = ["Objective", "fit_normalisers", "random_symmetry"]
+__all__ = ["Batch", "Objective", "fit_normalisers", "random_symmetry"]
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Inputs, targets and a mask."""
 
 
 class Objective:
@@ -56,8 +59,8 @@ class Objective:
         """Return the number of samples."""
         return len(self.pairs) * self.starts
 
-    def losses(self, model: Operator, samples: np.ndarray, epoch: int, step: int) -> Tensor:
-        """Return the loss of each sample, shape (len(samples),), on the model's device.
+    def batch(self, model: Operator, samples: np.ndarray, epoch: int, step: int) -> Batch:
+        """Return inputs, targets and their mask, if there is one, on the model's device.
 
         Random draws depend on the seed, the epoch, the step and the sample alone.
 
@@ -82,12 +85,16 @@ class Objective:
         mask = None if pairs.mask is None else turn(rows_on(device, pairs.mask, rows))
         if config.noise:
             inputs = self._noisy(model, inputs, samples, epoch)
-        if pairs.history:
+        return inputs, targets, mask
+
+    def losses(self, model: Operator, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the loss of each sample of a batch, shape (len(inputs),)."""
+        if self.pairs.history:
             return self._unrolled(model, inputs, targets, mask)
         prediction = self._apply(model, inputs)
         loss = self._error(prediction, targets, mask)
         if self.residual is not None:
-            loss = loss + config.physics * self.residual.relative(inputs, prediction, targets)
+            loss = loss + self.config.physics * self.residual.relative(inputs, prediction, targets)
         return loss
 
     def _apply(self, model: Operator, inputs: Tensor) -> Tensor:

@@ -159,8 +159,10 @@ def load_checkpoint(
             for key, value in parts["optimiser"].items()
             if key.startswith(prefix)
         }
-        # AdamW keeps its step counters on the CPU.
+        # AdamW keeps its step counters on the CPU, but where steps are one kernel.
+        fused = optimiser.param_groups[0]["fused"]
         optimiser.state[parameter] = {
-            key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+            key: value if key == "step" and not fused else value.to(parameter.device)
+            for key, value in state.items()
         }
     return Progress(**header["progress"])

@@ -106,7 +106,7 @@ def test_losses_of_steps_in_a_row(gray_scott: Path) -> None:
     objective = Objective(TrainConfig(task="step", n_in=2, unroll=2), pairs)
     assert len(objective) == 3 * 2
     model = Doubling(4, pairs.periodic)
-    losses = objective.losses(model, np.array([0, 3]), 0, 0)
+    losses = objective.losses(model, *objective.batch(model, np.array([0, 3]), 0, 0))
     for loss, (row, start) in zip(losses, ((0, 0), (1, 1)), strict=True):
         inputs, targets = pairs.window(row, start, 2)
         errors = [relative_l2(2.0**s * inputs[None, ..., 2:4], targets[None, ..., s - 1, :]) for s in (1, 2)]
@@ -116,7 +116,7 @@ def test_losses_of_steps_in_a_row(gray_scott: Path) -> None:
     # With the push-forward the losses are the same, and the second step's input is a constant.
     model.zero_grad()
     pushed = Objective(TrainConfig(task="step", n_in=2, unroll=2, pushforward=True), pairs)
-    losses = pushed.losses(model, np.array([0, 3]), 0, 0)
+    losses = pushed.losses(model, *pushed.batch(model, np.array([0, 3]), 0, 0))
     losses.sum().backward()
     scale = torch.ones((), requires_grad=True)
     for row, start in ((0, 0), (1, 1)):
@@ -174,7 +174,8 @@ def test_h1_is_the_metric(burgers: Path) -> None:
     pairs = load_pairs(burgers)
     model = FNO(1, 1, (True,), modes=(4,), width=2)
     rows = np.array([3, 1])
-    losses = Objective(TrainConfig(loss="h1"), pairs).losses(model, rows, 0, 0)
+    objective = Objective(TrainConfig(loss="h1"), pairs)
+    losses = objective.losses(model, *objective.batch(model, rows, 0, 0))
     expected = relative_h1(model(pairs.inputs[rows]), pairs.targets[rows], (1 / 64,), (True,))
     assert torch.allclose(losses, expected)
 
@@ -342,13 +343,18 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(
 ) -> None:
     from sciml.training import loop
 
-    losses = loop.Objective.losses
+    batch, losses, at = loop.Objective.batch, loop.Objective.losses, []
 
-    def poisoned(objective, model, samples: np.ndarray, epoch: int, step: int) -> Tensor:
-        found = losses(objective, model, samples, epoch, step)
+    def noted(objective, model, samples: np.ndarray, epoch: int, step: int) -> tuple:
+        at.append((epoch, step))
+        return batch(objective, model, samples, epoch, step)
+
+    def poisoned(*given) -> Tensor:
+        found = losses(*given)
         # Finite, but for its derivative.
-        return found if (epoch, step) != (1, 1) else found + (found - found.detach()).abs().sqrt() * 0
+        return found if at[-1] != (1, 1) else found + (found - found.detach()).abs().sqrt() * 0
 
+    monkeypatch.setattr(loop.Objective, "batch", noted)
     monkeypatch.setattr(loop.Objective, "losses", poisoned)
     with pytest.raises(
         ConvergenceError, match=r"the gradient became nan in epoch 1, batch 1 \(samples .*--overwrite"
