@@ -26,9 +26,10 @@ def small() -> tuple[NavierStokesRecipe, TrainConfig, FNOConfig]:
 
 
 def paper() -> tuple[NavierStokesRecipe, TrainConfig, FNOConfig]:
-    # Five minutes of an H200.
+    # Four minutes of an H200. Dense weights, eleven times as many parameters, come closer to training samples (a loss
+    # of 0.0042) and less close to test samples (0.0090).
     config = TrainConfig(**COMMON, epochs=101, lr=3e-3)
-    return recipe_to(50), config, FNOConfig(modes=(20, 20, 16), width=32)
+    return recipe_to(50), config, FNOConfig(modes=(20, 20, 16), width=32, weights="tucker", rank=0.1)
 
 
 def main(full: bool) -> None:

@@ -33,6 +33,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from sciml.errors import ConfigError
 
 from .plain import is_plain, owned
+from .products import product
 
 __all__ = [
     "TruncatedFourier",
@@ -242,14 +243,14 @@ class TruncatedFourier:
         # The last axis first.
         for axis, (table, _) in reversed([*enumerate(self._tables_of(space, v))]):
             tail = math.prod(self.shape[axis + 1 :]) * channels
-            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
+            c = product(table, c.reshape(batch * math.prod(nodes[:axis]), table.shape[1], tail))
         return c.view(batch, 2, *self.shape, channels)
 
     def analyse_transposed(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return the transpose of `analyse` times c, which takes gradients of coefficients to those of values."""
         tables = [analysis.T for analysis, _ in self._tables_of(space, c)]
         rows = self._but_the_last(c, tables, space)
-        return torch.matmul(tables[-1], rows).view(c.shape[0], *self.extended(space), c.shape[-1])
+        return product(tables[-1], rows).view(c.shape[0], *self.extended(space), c.shape[-1])
 
     def synthesise(self, c: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return the function with the given coefficients on a grid and its extension.
@@ -270,7 +271,7 @@ class TruncatedFourier:
         tables = [synthesis for _, synthesis in self._tables_of(space, c)]
         c = self._but_the_last(c, tables, space)
         if add_to is None:
-            return torch.matmul(tables[-1], c).view(shape)
+            return product(tables[-1], c).view(shape)
         if not is_plain(c, add_to):
             return _plus(add_to, tables[-1], c, in_place=False)
         return (_Onto.apply if torch.is_grad_enabled() else _plus)(owned(add_to), tables[-1], c)
@@ -280,14 +281,14 @@ class TruncatedFourier:
         batch, channels, nodes = c.shape[0], c.shape[-1], self.extended(space)
         for axis, table in enumerate(tables[:-1]):
             tail = math.prod(self.shape[axis + 1 :]) * channels
-            c = torch.matmul(table, c.reshape(batch, *nodes[:axis], table.shape[1], tail))
+            c = product(table, c.reshape(batch * math.prod(nodes[:axis]), table.shape[1], tail))
         return c.reshape(batch * math.prod(nodes[:-1]), tables[-1].shape[1], channels)
 
 
 def _plus(v: Tensor, table: Tensor, c: Tensor, in_place: bool = True) -> Tensor:
     """Return v + table c."""
-    rows, tables = v.reshape(c.shape[0], table.shape[0], c.shape[-1]), table.expand(c.shape[0], *table.shape)
-    return (rows.baddbmm_ if in_place else rows.baddbmm)(tables, c).view(v.shape)
+    rows = v.reshape(c.shape[0], table.shape[0], c.shape[-1])
+    return product(table, c, rows, rows if in_place else None).view(v.shape)
 
 
 class _Onto(torch.autograd.Function):
@@ -304,4 +305,4 @@ class _Onto(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         rows = gradient.reshape(-1, len(ctx.table), gradient.shape[-1])
-        return gradient, None, torch.matmul(ctx.table.T, rows)
+        return gradient, None, product(ctx.table.T, rows)

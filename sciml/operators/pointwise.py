@@ -17,6 +17,7 @@ from torch.nn.functional import linear, pad
 from .activation import activated, activated_in_place, gelu, times_derivative
 from .fourier import TruncatedFourier
 from .plain import is_plain, owned
+from .products import product
 
 __all__ = ["branches", "pointwise_mlp"]
 
@@ -147,9 +148,10 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     onto = start.ndim > 1
     result = start if onto else x.new_empty(*x.shape[:-1], len(second))
     first, bias, second = _filled_up(first, bias, second)
+    into, back = first.T.contiguous(), second.T.contiguous()
     for rows, out in _parts(x, result, width=len(first)):
-        hidden = activated_in_place(linear(activated(rows) if activate else rows, first, bias))
-        torch.addmm(out if onto else start, hidden, second.T, out=out)
+        hidden = activated_in_place(product(activated(rows) if activate else rows, into, bias))
+        product(hidden, back, out if onto else start, out)
     return result
 
 
@@ -182,23 +184,23 @@ class _MLP(torch.autograd.Function):
         hidden_width = len(parameters[0])
         first, bias, second = _filled_up(*parameters)
         of_first = of_bias = of_second = None
-        of_x = x.new_empty(x.shape)
+        of_x, into = x.new_empty(x.shape), first.T.contiguous()
         for rows, change, result in _parts(x, gradient, of_x, width=len(first)):
             v = activated(rows) if ctx.activate else rows
-            argument = linear(v, first, bias)
+            argument = product(v, into, bias)
             hidden = activated(argument)
             if needed[3]:
                 of_second = _plus_product(of_second, change.T, hidden)
             if not any(needed[:3]):
                 continue
-            torch.mm(change, second, out=hidden)
+            product(change, second, out=hidden)
             times_derivative(argument, hidden)
             if needed[1]:
                 of_first = _plus_product(of_first, hidden.T, v)
             if needed[2]:
                 of_bias = _plus_sum(of_bias, hidden)
             if needed[0]:
-                torch.mm(hidden, first, out=result)
+                product(hidden, first, out=result)
                 if ctx.activate:
                     times_derivative(rows, result)
         return (
@@ -223,13 +225,13 @@ def _branches(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     overwrite = overwrite and x.is_contiguous()
     v = x.new_empty(x.shape) if activate and not overwrite else x
-    mixed = x.new_empty(*x.shape[:-1], len(weight))
+    mixed, across = x.new_empty(*x.shape[:-1], len(weight)), weight.T.contiguous()
     for rows, part, out in _parts(x, v, mixed):
         if activate and overwrite:
             activated_in_place(rows)
         elif activate:
             activated(rows, part)
-        torch.addmm(bias, part, weight.T, out=out)
+        product(part, across, bias, out)
     fourier, space = transform
     coefficients, gated = fourier.analyse(v, space), None
     if gate is not None and shift is not None:
@@ -264,7 +266,7 @@ class _Branches(torch.autograd.Function):
                 of_weight = _plus_product(of_weight, mixed.T, v)
             if needed[2]:
                 of_bias = _plus_sum(of_bias, mixed)
-            result.addmm_(mixed, weight)
+            product(mixed, weight, result, result)
             for change in gated:
                 result.addcmul_(change, gate)
                 if needed[3]:
@@ -290,7 +292,7 @@ def _parts(*tensors: Tensor, width: int = 0) -> Iterator[tuple[Tensor, ...]]:
 
 def _plus_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     """Return a b, added to the total of the parts before."""
-    return torch.mm(a, b) if total is None else total.addmm_(a, b)
+    return product(a, b, total, total)
 
 
 def _plus_sum(total: Tensor | None, rows: Tensor) -> Tensor:

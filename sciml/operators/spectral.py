@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 from sciml.errors import ConfigError
 
 from .fourier import TruncatedFourier, wavenumbers
+from .products import product
 
 __all__ = ["SpectralConv", "SpectralWeights", "multiply_modes", "tucker_ranks"]
 
@@ -174,8 +175,8 @@ def _mix(c: Tensor, weight: Tensor) -> Tensor:
     """Multiply each coefficient by its own complex matrix: (B, 2, K, I), (K, I, 2, O) to (B, 2, K, O)."""
     batch, _, modes, channels = c.shape
     rows = c.permute(2, 1, 0, 3).reshape(modes, 2 * batch, channels)
-    product = torch.bmm(rows, weight.flatten(2)).view(modes, 2, batch, 2, weight.shape[-1])
-    (re_re, re_im), (im_re, im_im) = (part.unbind(2) for part in product.unbind(1))
+    parts = product(rows, weight.flatten(2)).view(modes, 2, batch, 2, weight.shape[-1])
+    (re_re, re_im), (im_re, im_im) = (part.unbind(2) for part in parts.unbind(1))
     return torch.stack([re_re - im_im, re_im + im_re]).permute(2, 0, 1, 3)
 
 

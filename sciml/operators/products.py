@@ -1,0 +1,107 @@
+"""Matrix products, on processors by kernels of our own where numba is installed (extra `fast`).
+
+They are nearly all that an operator does. Plain float32 tensors whose gradients are not recorded take
+`sciml.operators.tiles`; all else is left to PyTorch.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from sciml.solvers.compiled import kernels
+
+from .plain import is_plain
+from .threads import in_parts
+
+__all__ = ["product"]
+
+GRAIN = 1_000_000
+"""Products of two numbers that are worth a thread of their own."""
+NARROW = 4
+"""Rows and columns of a result below which it is no work for tiles."""
+
+
+def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Return start + a b.
+
+    Parameters
+    ----------
+    a, b : Tensor, shapes (m, k) and (k, n), or one or both with a batch before
+    start : Tensor, shape (n,) of two matrices, or that of the result, optional
+    out : Tensor, contiguous, optional
+        Where to write the result; it may be ``start``.
+
+    Examples
+    --------
+    >>> product(torch.ones(2, 3), torch.ones(3, 2), torch.tensor([0.0, 1.0])).tolist()
+    [[3.0, 4.0], [3.0, 4.0]]
+    """
+    multiply = _multiply()
+    if multiply is None or not _fit(a, b, start, out):
+        return _by_torch(a, b, start, out)
+    (rows, terms), columns = a.shape[-2:], b.shape[-1]
+    batched = [part for part in (a, b) if part.ndim == 3]
+    batch = batched[0].shape[0] if batched else 1
+    shape = (batch, rows, columns) if batched else (rows, columns)
+    if out is None:
+        out = a.new_empty(shape)
+    else:
+        torch.autograd.graph.increment_version(out)
+    initial = _zeros(columns) if start is None else start
+    strides = [_strides(part) for part in (a, b, initial, out)]
+    (a_n, a_i, a_k), (b_n, b_k, _), (s_n, s_i, _), (c_n, c_i, _) = strides
+    from_a, from_b, from_start, to = (part.data_ptr() for part in (a, b, initial, out))
+    many = batch >= torch.get_num_threads()
+
+    def work(first: int, last: int) -> None:
+        sizes = (last - first, rows) if many else (batch, last - first)
+        of_a, of_b, of_start, of_c = (a_n, b_n, s_n, c_n) if many else (a_i, 0, s_i, c_i)
+        multiply(
+            *(*sizes, terms, columns),
+            *(from_a + first * of_a, a_n, a_i, a_k),
+            *(from_b + first * of_b, b_n, b_k),
+            *(from_start + first * of_start, s_n, s_i),
+            *(to + first * of_c, c_n, c_i),
+        )
+
+    in_parts(work, batch if many else rows, batch * rows * terms * columns // GRAIN)
+    return out
+
+
+def _by_torch(a: Tensor, b: Tensor, start: Tensor | None, out: Tensor | None) -> Tensor:
+    if start is None:
+        return torch.matmul(a, b, out=out)
+    if a.ndim == b.ndim == 2:
+        return torch.addmm(start, a, b, out=out)
+    batch = a.shape[0] if a.ndim == 3 else b.shape[0]
+    return torch.baddbmm(start, a.expand(batch, *a.shape[-2:]), b.expand(batch, *b.shape[-2:]), out=out)
+
+
+@functools.cache
+def _multiply():  # type: ignore[no-untyped-def]
+    module = kernels("tiles", __package__)
+    return module.multiply if module is not None and module.AVAILABLE else None
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _zeros(count: int) -> Tensor:
+    return torch.zeros(count)
+
+
+def _strides(part: Tensor) -> tuple[int, ...]:
+    """In bytes, of the batch, rows and columns."""
+    strides = [4 * step for step in part.stride()]
+    return *[0] * (3 - len(strides)), *strides
+
+
+def _fit(a: Tensor, b: Tensor, start: Tensor | None, out: Tensor | None) -> bool:
+    given = [part for part in (a, b, start, out) if part is not None]
+    return (
+        all(part.dtype == torch.float32 and part.device.type == "cpu" for part in given)
+        and all(part.stride(-1) == 1 for part in given[1:])
+        and min(a.shape[-2], b.shape[-1]) >= NARROW
+        and not (torch.is_grad_enabled() and any(part.requires_grad for part in given))
+        and is_plain(*given)
+    )

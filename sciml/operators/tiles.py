@@ -1,0 +1,181 @@
+"""Matrix products of float32 numbers by tiles that fit a processor's registers, compiled by numba (extra `fast`).
+
+Operators multiply long arrays by small matrices, which libraries made for large ones do at half of what a processor
+can. Here a tile of the result stays in registers while rows of the one factor and columns of the other pass by. Each
+number of the result is summed in the same order whatever the size of the batch and the number of threads.
+
+Arrays are given by addresses and strides in bytes, which are not checked; rows of b, start and c are contiguous.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sciml.solvers.compiled.lanes import compiled
+
+__all__ = ["AVAILABLE", "multiply"]
+
+_FEATURES = binding.get_host_cpu_features()
+AVAILABLE = binding.get_default_triple().startswith("x86_64") and bool(_FEATURES.get("fma"))
+"""Whether they are worth it here: elsewhere sums are not fused with products, or libraries are better."""
+LANES = 16 if _FEATURES.get("avx512f") else 8
+"""Numbers in a register."""
+ROWS_AT_ONCE = 48
+"""Of the result, for which columns of b stay in the cache."""
+TERMS_AT_ONCE = 128
+"""Of a sum, likewise."""
+
+_NUMBER, _INT = ir.FloatType(), ir.IntType(32)
+_BYTES = 4
+
+
+def _tile(rows: int, vectors: int, lanes: int) -> Any:
+    """Return a function that writes start + a b for so many rows and vectors of columns of the result."""
+    vector = ir.VectorType(_NUMBER, lanes)
+    name, signature_of_fma = f"llvm.fma.v{lanes}f32", ir.FunctionType(vector, [vector] * 3)
+
+    @intrinsic
+    def tile(context, terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row = arguments
+            intp = terms.type
+
+            def at(address: Any, kind: Any, offset: Any = None, times: int = 1, columns: int = 0) -> Any:
+                if offset is not None and times:
+                    address = builder.add(address, builder.mul(offset, intp(times)))
+                return builder.inttoptr(builder.add(address, intp(_BYTES * columns)), kind.as_pointer())
+
+            def load(pointer: Any) -> Any:
+                value = builder.load(pointer)
+                value.align = _BYTES
+                return value
+
+            def splat(number: Any) -> Any:
+                empty = ir.Constant(vector, ir.Undefined)
+                first = builder.insert_element(empty, number, _INT(0))
+                return builder.shuffle_vector(
+                    first, empty, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes)
+                )
+
+            fma = builder.module.globals.get(name) or ir.Function(builder.module, signature_of_fma, name)
+            places = [(i, v) for i in range(rows) for v in range(vectors)]
+            # LLVM keeps them in registers.
+            sums = {place: cgutils.alloca_once(builder, vector) for place in places}
+            for i, v in places:
+                builder.store(load(at(start, vector, start_row, i, lanes * v)), sums[i, v])
+            with cgutils.for_range(builder, terms) as loop:
+                row = builder.add(b, builder.mul(loop.index, b_row))
+                column = builder.add(a, builder.mul(loop.index, a_column))
+                of_b = [load(at(row, vector, columns=lanes * v)) for v in range(vectors)]
+                for i in range(rows):
+                    factor = splat(load(at(column, _NUMBER, a_row, i)))
+                    for v in range(vectors):
+                        found = builder.call(fma, [factor, of_b[v], builder.load(sums[i, v])])
+                        builder.store(found, sums[i, v])
+            for i, v in places:
+                stored = builder.store(builder.load(sums[i, v]), at(c, vector, c_row, i, lanes * v))
+                stored.align = _BYTES
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 10), emit
+
+    return tile
+
+
+def _columns(vectors: int, lanes: int) -> Callable[..., Any]:
+    """Return a function that writes start + a b for any number of rows and so many vectors of columns."""
+    six, two, one = (_tile(rows, vectors, lanes) for rows in (6, 2, 1))
+
+    @njit(nogil=True)
+    def columns(rows, terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
+        i = 0
+        while i + 6 <= rows:
+            six(
+                terms,
+                a + i * a_row,
+                a_row,
+                a_column,
+                b,
+                b_row,
+                start + i * start_row,
+                start_row,
+                c + i * c_row,
+                c_row,
+            )
+            i += 6
+        while i + 2 <= rows:
+            two(
+                terms,
+                a + i * a_row,
+                a_row,
+                a_column,
+                b,
+                b_row,
+                start + i * start_row,
+                start_row,
+                c + i * c_row,
+                c_row,
+            )
+            i += 2
+        if i < rows:
+            one(
+                terms,
+                a + i * a_row,
+                a_row,
+                a_column,
+                b,
+                b_row,
+                start + i * start_row,
+                start_row,
+                c + i * c_row,
+                c_row,
+            )
+
+    return columns
+
+
+_two, _one, _half, _number = _columns(2, LANES), _columns(1, LANES), _columns(1, 4), _columns(1, 1)
+
+
+@njit(nogil=True)
+def _block(rows, terms, columns, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
+    j = 0
+    while j + 2 * LANES <= columns:
+        o = _BYTES * j
+        _two(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
+        j += 2 * LANES
+    while j + LANES <= columns:
+        o = _BYTES * j
+        _one(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
+        j += LANES
+    while j + 4 <= columns:
+        o = _BYTES * j
+        _half(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
+        j += 4
+    while j < columns:
+        o = _BYTES * j
+        _number(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
+        j += 1
+
+
+@compiled
+def multiply(  # type: ignore[no-untyped-def]
+    batch, rows, terms, columns,
+    a, a_batch, a_row, a_column, b, b_batch, b_row, start, start_batch, start_row, c, c_batch, c_row,
+):  # fmt: skip
+    """Write start + a b to c, which may be start: shapes (batch, rows, terms) and (batch, terms, columns)."""
+    for n in range(batch):
+        a_n, b_n, start_n, c_n = a + n * a_batch, b + n * b_batch, start + n * start_batch, c + n * c_batch
+        for k in range(0, max(terms, 1), TERMS_AT_ONCE):
+            some = min(TERMS_AT_ONCE, terms - k)
+            a_k, b_k = a_n + k * a_column, b_n + k * b_row
+            start_k, step = (start_n, start_row) if k == 0 else (c_n, c_row)
+            for i in range(0, rows, ROWS_AT_ONCE):
+                _block(
+                    min(ROWS_AT_ONCE, rows - i), some, columns,
+                    a_k + i * a_row, a_row, a_column, b_k, b_row, start_k + i * step, step, c_n + i * c_row, c_row,
+                )  # fmt: skip
