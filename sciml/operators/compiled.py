@@ -15,7 +15,7 @@ import numpy as np
 
 from sciml.solvers.compiled.lanes import compiled
 
-__all__ = ["gelu_backward", "gelu_forward", "gelu_in_place"]
+__all__ = ["gelu_backward", "gelu_forward", "gelu_in_place", "gelu_of"]
 
 ZERO, HALF, ONE = (np.float32(value) for value in (0.0, 0.5, 1.0))
 # Phi - 1/2 up to x = 5.6.
@@ -52,7 +52,8 @@ elementwise = functools.partial(compiled, fastmath={"contract"}, error_model="nu
 
 
 @elementwise
-def _gelu(x: np.float32) -> np.float32:
+def gelu_of(x: np.float32) -> np.float32:
+    """Return gelu(x)."""
     c = min(max(x, -P_END), P_END)
     s = c * c
     p = (((((P6 * s + P5) * s + P4) * s + P3) * s + P2) * s + P1) * s + P0
@@ -77,14 +78,14 @@ def _derivative(x: np.float32) -> np.float32:
 def gelu_forward(x: np.ndarray, y: np.ndarray) -> None:
     """Write gelu(x) to y, other memory."""
     for i in range(x.size):
-        y[i] = _gelu(x[i])
+        y[i] = gelu_of(x[i])
 
 
 @elementwise
 def gelu_in_place(x: np.ndarray) -> None:
     """Write gelu(x) to x."""
     for i in range(x.size):
-        x[i] = _gelu(x[i])
+        x[i] = gelu_of(x[i])
 
 
 @elementwise

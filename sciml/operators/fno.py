@@ -26,6 +26,7 @@ from .fourier import TruncatedFourier, with_coordinates
 from .plain import watched
 from .pointwise import branches, pointwise_mlp
 from .spectral import SpectralConv, SpectralWeights
+from .sweeps import sweep, sweepable
 
 __all__ = ["FNO", "FNOConfig", "Norm", "Skip"]
 
@@ -308,11 +309,15 @@ class FNO(Operator):
         if extended != space:
             ends = [n - m for n, m in zip(extended, space, strict=True)]
             v = pad(v, (0, 0, *(end for n in reversed(ends) for end in (0, n))))
-        # Hooks may keep what the next layer would overwrite.
-        kept = watched(self.lifting)
-        for layer in self.layers:
-            kept, before = watched(layer), kept
-            v = layer(v, space, overwrite=not (before or kept))
+        layers = cast("list[FourierLayer]", list(self.layers))
+        if not watched(self.lifting) and sweepable(v, layers):
+            v = sweep(v, layers, space)
+        else:
+            # Hooks may keep what the next layer would overwrite.
+            kept = watched(self.lifting)
+            for layer in layers:
+                kept, before = watched(layer), kept
+                v = layer(v, space, overwrite=not (before or kept))
         for axis, n in enumerate(space):
             if n != extended[axis]:
                 v = v.narrow(axis + 1, 0, n)

@@ -238,13 +238,27 @@ class TruncatedFourier:
             # Coefficients span more orders of magnitude than half precision resolves.
             with torch.autocast(v.device.type, enabled=False):
                 return self.analyse(v.float(), space)
-        batch, channels = v.shape[0], v.shape[-1]
-        nodes, c = v.shape[1:-1], v
-        # The last axis first.
-        for axis, (table, _) in reversed([*enumerate(self._tables_of(space, v))]):
+        table, _ = self._tables_of(space, v)[-1]
+        lines = v.reshape(v.shape[0] * math.prod(v.shape[1:-2]), *v.shape[-2:])
+        return self.analyse_rows(product(table, lines), space)
+
+    def analyse_rows(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Return all coefficients from those of the last axis, shape (lines, 2 * self.shape[-1], C)."""
+        nodes, channels = self.extended(space), c.shape[-1]
+        batch = c.shape[0] // math.prod(nodes[:-1])
+        for axis, (table, _) in reversed([*enumerate(self._tables_of(space, c)[:-1])]):
             tail = math.prod(self.shape[axis + 1 :]) * channels
             c = product(table, c.reshape(batch * math.prod(nodes[:axis]), table.shape[1], tail))
         return c.view(batch, 2, *self.shape, channels)
+
+    def synthesise_rows(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Return the coefficients of the last axis, shape (lines, 2 * self.shape[-1], C), from all."""
+        return self._but_the_last(c, [synthesis for _, synthesis in self._tables_of(space, c)], space)
+
+    def last_tables(self, space: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what analyses the last axis, transposed, and what synthesises it: shapes (n, 2 * self.shape[-1])."""
+        analysis, synthesis = self._tables_of(space, like)[-1]
+        return analysis.T.contiguous(), synthesis
 
     def analyse_transposed(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return the transpose of `analyse` times c, which takes gradients of coefficients to those of values."""

@@ -5,6 +5,7 @@ They are nearly all that an operator does. Plain float32 tensors whose gradients
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from sciml.solvers.compiled import kernels
 from .plain import is_plain
 from .threads import in_parts
 
-__all__ = ["product"]
+__all__ = ["compiled_tiles", "product"]
 
 GRAIN = 1_000_000
 """Products of two numbers that are worth a thread of their own."""
@@ -37,8 +38,8 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
     >>> product(torch.ones(2, 3), torch.ones(3, 2), torch.tensor([0.0, 1.0])).tolist()
     [[3.0, 4.0], [3.0, 4.0]]
     """
-    multiply = _multiply()
-    if multiply is None or not _fit(a, b, start, out):
+    tiles = compiled_tiles()
+    if tiles is None or not _fit(a, b, start, out):
         return _by_torch(a, b, start, out)
     (rows, terms), columns = a.shape[-2:], b.shape[-1]
     batched = [part for part in (a, b) if part.ndim == 3]
@@ -57,7 +58,7 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
     def work(first: int, last: int) -> None:
         sizes = (last - first, rows) if many else (batch, last - first)
         of_a, of_b, of_start, of_c = (a_n, b_n, s_n, c_n) if many else (a_i, 0, s_i, c_i)
-        multiply(
+        tiles.multiply(
             *(*sizes, terms, columns),
             *(from_a + first * of_a, a_n, a_i, a_k),
             *(from_b + first * of_b, b_n, b_k),
@@ -78,10 +79,10 @@ def _by_torch(a: Tensor, b: Tensor, start: Tensor | None, out: Tensor | None) ->
     return torch.baddbmm(start, a.expand(batch, *a.shape[-2:]), b.expand(batch, *b.shape[-2:]), out=out)
 
 
-@functools.cache
-def _multiply():  # type: ignore[no-untyped-def]
+def compiled_tiles() -> Any:
+    """Return the kernels, None where there are none or PyTorch's are better."""
     module = kernels("tiles", __package__)
-    return module.multiply if module is not None and module.AVAILABLE else None
+    return module if module is not None and module.AVAILABLE else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -118,13 +118,17 @@ class SpectralConv(nn.Module):
         if self.kind == "separable":
             return self._separable(v, space, add_to)
         c = v if analysed else self.fourier.analyse(v, space)
-        shape = c.shape
-        flat = c.flatten(2, -2)
-        mixed = _mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)
+        mixed = self.mix(c)
         if add_to is None:
             # The bias is the real coefficient of wavenumber 0, the first.
-            mixed = mixed + pad(self.bias[None, None], (0, 0, 0, flat.shape[2] - 1, 0, 1))
-        return self.fourier.synthesise(mixed.view(shape), space, add_to)
+            modes = math.prod(self.fourier.shape)
+            mixed = mixed + pad(self.bias[None, None], (0, 0, 0, modes - 1, 0, 1)).view(1, *c.shape[1:])
+        return self.fourier.synthesise(mixed, space, add_to)
+
+    def mix(self, c: Tensor) -> Tensor:
+        """Return R_k c_k, shapes (B, 2, *fourier.shape, C); not of ``separable`` weights."""
+        flat = c.flatten(2, -2)
+        return (_mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)).view(c.shape)
 
     def _tucker(self, c: Tensor) -> Tensor:
         *modes, into, out = self.factors

@@ -10,6 +10,7 @@ Arrays are given by addresses and strides in bytes, which are not checked; rows 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
@@ -17,7 +18,9 @@ from numba.extending import intrinsic
 
 from sciml.solvers.compiled.lanes import compiled
 
-__all__ = ["AVAILABLE", "multiply"]
+from .compiled import gelu_of
+
+__all__ = ["AVAILABLE", "multiply", "sweep"]
 
 _FEATURES = binding.get_host_cpu_features()
 AVAILABLE = binding.get_default_triple().startswith("x86_64") and bool(_FEATURES.get("fma"))
@@ -28,6 +31,8 @@ ROWS_AT_ONCE = 48
 """Of the result, for which columns of b stay in the cache."""
 TERMS_AT_ONCE = 128
 """Of a sum, likewise."""
+POINTS_AT_ONCE = 64
+"""Of a line, for which all channels stay in the cache."""
 
 _NUMBER, _INT = ir.FloatType(), ir.IntType(32)
 _BYTES = 4
@@ -179,3 +184,85 @@ def multiply(  # type: ignore[no-untyped-def]
                     min(ROWS_AT_ONCE, rows - i), some, columns,
                     a_k + i * a_row, a_row, a_column, b_k, b_row, start_k + i * step, step, c_n + i * c_row, c_row,
                 )  # fmt: skip
+
+
+@compiled
+def sweep(  # type: ignore[no-untyped-def]
+    lines, points, channels, kept, hidden, v, synthesis, rows, weight, bias,
+    first, first_bias, second, gate, shift, activate, analysis, found,
+):  # fmt: skip
+    """Take the lines of a function through a layer, in place, and find their Fourier coefficients if asked to.
+
+    With y = W v + b + S c and, of hidden channels, y = gate v + shift + W2 gelu(W1 gelu(y) + b1), v becomes gelu(y)
+    and its coefficients A v. Those two gelu are left out on demand.
+
+    Parameters
+    ----------
+    lines, points, channels, kept, hidden : int
+        Kept are the real and imaginary parts along a line.
+    v : array, shape (lines * points * channels,)
+    synthesis, rows : arrays, shapes (points, kept) and (lines, kept, channels)
+        S and c.
+    weight, bias : arrays, shapes (channels, channels) and (channels,)
+        W transposed, b.
+    first, first_bias, second, gate, shift : arrays
+        W1 transposed, b1, W2 transposed; of no hidden channels any.
+    activate : bool
+        Whether there is a gelu before W1 and at the end.
+    analysis, found : arrays, shapes (points, kept) and (lines, kept, channels)
+        A transposed, and where its results go; of no ``found`` they are not computed.
+    """
+    parts = (points + POINTS_AT_ONCE - 1) // POINTS_AT_ONCE
+    most = 6 * (((points + parts - 1) // parts + 5) // 6)
+    y, h, zero = (
+        np.empty(most * channels, np.float32),
+        np.empty(most * hidden, np.float32),
+        np.zeros(channels, np.float32),
+    )
+    of_y, of_h = y.ctypes.data, h.ctypes.data
+    across, kept_across, hidden_across = _BYTES * channels, _BYTES * kept, _BYTES * hidden
+    for line in range(lines):
+        c, to = rows.ctypes.data + line * kept * across, found.ctypes.data + line * kept * across
+        for p in range(0, points, most):
+            count = min(most, points - p)
+            numbers = count * channels
+            values = v[(line * points + p) * channels : (line * points + p + count) * channels]
+            here, table = values.ctypes.data, synthesis.ctypes.data + p * kept_across
+            _block(
+                *(count, channels, channels, here, across, _BYTES, weight.ctypes.data, across),
+                *(bias.ctypes.data, 0, of_y, across),
+            )
+            _block(count, kept, channels, table, kept_across, _BYTES, c, across, of_y, across, of_y, across)
+            if hidden:
+                if activate:
+                    for i in range(numbers):
+                        y[i] = gelu_of(y[i])
+                _block(
+                    *(count, channels, hidden, of_y, across, _BYTES, first.ctypes.data, hidden_across),
+                    *(first_bias.ctypes.data, 0, of_h, hidden_across),
+                )
+                for i in range(count * hidden):
+                    h[i] = gelu_of(h[i])
+                for i in range(count):
+                    given, result = (
+                        values[i * channels : (i + 1) * channels],
+                        y[i * channels : (i + 1) * channels],
+                    )
+                    for j in range(channels):
+                        result[j] = given[j] * gate[j] + shift[j]
+                _block(
+                    *(count, hidden, channels, of_h, hidden_across, _BYTES, second.ctypes.data, across),
+                    *(of_y, across, of_y, across),
+                )
+            if activate:
+                for i in range(numbers):
+                    values[i] = gelu_of(y[i])
+            else:
+                for i in range(numbers):
+                    values[i] = y[i]
+            if found.size:
+                table = analysis.ctypes.data + p * kept_across
+                start, step = (zero.ctypes.data, 0) if p == 0 else (to, across)
+                _block(
+                    kept, count, channels, table, _BYTES, kept_across, here, across, start, step, to, across
+                )

@@ -1,0 +1,102 @@
+"""All layers of an FNO in inference on a processor: one sweep over a function for each of them.
+
+From a function v and the Fourier coefficients of its lines along the last axis a sweep makes those of the next layer,
+line by line in the processor's caches (`sciml.operators.tiles.sweep`). Steps one after the other, each over the whole
+function, would spend as much time on memory as on numbers.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .plain import is_plain, watched
+from .products import compiled_tiles
+from .threads import in_parts
+
+if TYPE_CHECKING:
+    from .fno import FourierLayer
+
+__all__ = ["sweep", "sweepable"]
+
+
+def sweepable(v: Tensor, layers: "Sequence[FourierLayer]") -> bool:
+    """Return whether `sweep` can be taken, and nobody looks at what is between."""
+    if torch.is_grad_enabled() or compiled_tiles() is None or not is_plain(v):
+        return False
+    lines = v.shape[:-2].numel()
+    return (
+        (v.dtype, v.device.type) == (torch.float32, "cpu")
+        and lines >= torch.get_num_threads()
+        and not torch.is_autocast_enabled("cpu")
+        and all(
+            layer.together
+            and not any(map(watched, layer.modules()))
+            and is_plain(*layer.parameters())
+            and layer.spectral.bias.dtype == torch.float32
+            for layer in layers
+        )
+    )
+
+
+def sweep(v: Tensor, layers: "Sequence[FourierLayer]", space: tuple[int, ...]) -> Tensor:
+    """Take v, shape (B, *extended, width), through all layers, in its memory where that can be.
+
+    Parameters
+    ----------
+    v : Tensor, shape (B, *extended, width)
+    layers : sequence of FourierLayer
+    space : tuple of int
+        Nodes of the domain per axis.
+
+    Raises
+    ------
+    ConfigError
+        If the grid is too coarse.
+    """
+    v = v.contiguous()
+    fourier = layers[0].spectral.fourier
+    analysis, synthesis = (_numbers(table) for table in fourier.last_tables(space, v))
+    c, values = fourier.analyse(v, space), _numbers(v).reshape(-1, *v.shape[-2:])
+    for layer in layers:
+        rows = _numbers(fourier.synthesise_rows(layer.spectral.mix(c), space))
+        found = rows[:0] if layer is layers[-1] else np.empty_like(rows)
+        weights = [layer.skip.weight.T, layer.spectral.bias]
+        if layer.mlp is not None and layer.mlp_skip is not None:
+            first, first_bias, second, shift = layer.mlp.numbers
+            weights += [first.T, first_bias, second.T, layer.mlp_skip.weight, shift]
+        arrays = [_numbers(weight).reshape(-1) for weight in weights]
+        arrays += [np.empty(0, np.float32)] * (7 - len(arrays))
+        lines = functools.partial(
+            _sweep_lines, values, synthesis, rows, arrays, layer.activate, analysis, found
+        )
+        in_parts(lines, len(values), len(values))
+        if found.size:
+            c = fourier.analyse_rows(torch.from_numpy(found), space)
+    torch.autograd.graph.increment_version(v)
+    return v
+
+
+def _sweep_lines(
+    values: np.ndarray,
+    synthesis: np.ndarray,
+    rows: np.ndarray,
+    arrays: list[np.ndarray],
+    activate: bool,
+    analysis: np.ndarray,
+    found: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    part = values[start:stop]
+    compiled_tiles().sweep(
+        *(*part.shape, rows.shape[1], arrays[3].size, part.reshape(-1), synthesis, rows[start:stop]),
+        *(*arrays, activate, analysis, found[start:stop]),
+    )
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()

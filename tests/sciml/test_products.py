@@ -1,0 +1,154 @@
+"""Matrix products and sweeps by compiled tiles: what PyTorch's steps give, in any number of threads."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sciml.operators import FNO, fno, products, sweeps
+from sciml.operators.products import compiled_tiles, product
+
+compiled = pytest.mark.skipif(compiled_tiles() is None, reason="no compiled products here")
+sizes = st.integers(1, 70)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    count = torch.get_num_threads()
+    yield
+    torch.set_num_threads(count)
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(found: Tensor, expected: Tensor, terms: int) -> bool:
+    """Up to the roundings of so many terms of order one."""
+    return bool((found.double() - expected).abs().max() < 1e-6 * (terms + 4))
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 300), sizes, st.booleans())
+def test_products_are_those_in_double_precision(rows: int, terms: int, columns: int, turned: bool) -> None:
+    a = numbers(0, terms, rows).T if turned else numbers(0, rows, terms)
+    b, start = numbers(1, terms, columns), numbers(2, columns)
+    exact = a.double() @ b.double()
+    assert close(product(a, b), exact, terms)
+    assert close(product(a, b, start), exact + start, terms)
+    total = numbers(3, rows, columns)
+    expected = exact + total.double()
+    assert product(a, b, total, total) is total
+    assert close(total, expected, terms)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["first", "second", "both"]), sizes, sizes, st.integers(1, 5), st.booleans())
+def test_batches_of_products(which: str, rows: int, columns: int, batch: int, add: bool) -> None:
+    a = numbers(0, *([batch] if which != "second" else []), rows, 20)
+    b = numbers(1, *([batch] if which != "first" else []), 20, columns)
+    start = numbers(2, batch, rows, columns) if add else None
+    expected = a.double() @ b.double() + (0 if start is None else start)
+    assert close(product(a, b, start), expected, 20)
+
+
+@compiled
+def test_products_do_not_depend_on_threads_and_neighbours(threads: None) -> None:
+    a, b = numbers(0, 3, 301, 300), numbers(1, 300, 45)
+    found = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        found += [product(a, b), torch.stack([product(part, b) for part in a])]
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@compiled
+def test_what_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        AVAILABLE = True
+
+        def multiply(self, *arguments: object) -> None:
+            raise AssertionError
+
+    a, b = numbers(0, 8, 8), numbers(1, 8, 8)
+    monkeypatch.setattr(products, "compiled_tiles", Refusing)
+    for first, second in (
+        (a.double(), b.double()),
+        (a[:2], b),
+        (a, b[:, :3]),
+        (a, b.T),
+        (a.clone().requires_grad_(), b),
+    ):
+        assert torch.equal(product(first, second), first @ second)
+    batched = torch.func.vmap(lambda row: product(row, b))(numbers(2, 4, 8, 8))
+    assert torch.allclose(batched, numbers(2, 4, 8, 8) @ b)
+    with pytest.raises(AssertionError):
+        product(a, b)
+    with torch.no_grad(), pytest.raises(AssertionError):
+        product(a.clone().requires_grad_(), b)
+
+
+def test_what_is_written_to_counts_as_changed() -> None:
+    out = torch.zeros(8, 8)
+    before = out._version
+    product(numbers(0, 8, 8), numbers(1, 8, 8), out=out)
+    assert out._version > before
+
+
+MODELS = {
+    "1D": ((70,), dict(modes=(9,), periodic=(True,))),
+    "bounded": ((19, 67), dict(modes=(6, 8))),
+    "channel MLP": ((19, 40), dict(modes=(6, 8), channel_mlp=0.5)),
+    "Tucker": ((19, 40), dict(modes=(6, 8), weights="tucker", rank=0.3)),
+    "no activation": ((19, 40), dict(modes=(6, 8), channel_mlp=0.5, activation=False)),
+    "3D": ((12, 9, 20), dict(modes=(4, 4, 6), periodic=(True, False, True), width=5)),
+    "one layer": ((19, 40), dict(modes=(6, 8), layers=1)),
+}
+
+
+def built(name: str) -> tuple[FNO, Tensor]:
+    """A model with every number drawn, and functions for it."""
+    space, config = MODELS[name]
+    torch.manual_seed(0)
+    model = FNO(2, 3, **{"periodic": (False,) * len(space), "width": 12, **config})
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model, torch.randn(3, *space, 2)
+
+
+@compiled
+@pytest.mark.parametrize("name", MODELS)
+def test_sweeps_are_layer_after_layer(name: str, monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
+    model, a = built(name)
+    swept = []
+    monkeypatch.setattr(fno, "sweep", lambda v, *rest: swept.append(v) or sweeps.sweep(v, *rest))
+    with torch.no_grad():
+        found = model(a)
+        assert len(swept) == 1
+        torch.set_num_threads(2)
+        # Tucker weights take products that are PyTorch's.
+        assert torch.equal(model(a), found) or name == "Tucker"
+        monkeypatch.setattr(fno, "sweepable", lambda *given: False)
+        assert torch.allclose(model(a), found, rtol=1e-5, atol=1e-5)
+        assert np.allclose(model.double()(a.double()), found, rtol=1e-5, atol=1e-5)
+
+
+@compiled
+def test_who_looks_between_layers_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, a = built("channel MLP")
+    monkeypatch.setattr(fno, "sweep", lambda *given: pytest.fail("taken"))
+    seen = []
+    for module in (model.lifting, model.layers[1], model.layers[2].skip, model.layers[0].mlp[0]):
+        handle = module.register_forward_hook(lambda module, given, result: seen.append(result))
+        with torch.no_grad():
+            model(a)
+        handle.remove()
+    assert len(seen) == 4
+    model(a).sum().backward()
+    for config in ({"weights": "separable"}, {"norm": "instance"}, {"skip": "gate"}):
+        with torch.no_grad():
+            FNO(2, 3, modes=(6, 8), width=12, **config)(a)
