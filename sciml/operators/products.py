@@ -41,10 +41,8 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
     tiles = compiled_tiles()
     if tiles is None or not _fit(a, b, start, out):
         return _by_torch(a, b, start, out)
-    (rows, terms), columns = a.shape[-2:], b.shape[-1]
-    batched = [part for part in (a, b) if part.ndim == 3]
-    batch = batched[0].shape[0] if batched else 1
-    shape = (batch, rows, columns) if batched else (rows, columns)
+    (rows, terms), shape = a.shape[-2:], _shape(a, b)
+    batch, columns = shape[0] if len(shape) == 3 else 1, shape[-1]
     if out is None:
         out = a.new_empty(shape)
     else:
@@ -97,12 +95,26 @@ def _strides(part: Tensor) -> tuple[int, ...]:
     return *[0] * (3 - len(strides)), *strides
 
 
+def _shape(a: Tensor, b: Tensor) -> tuple[int, ...]:
+    """Of the result."""
+    batches = [part.shape[0] for part in (a, b) if part.ndim == 3]
+    return *batches[:1], a.shape[-2], b.shape[-1]
+
+
 def _fit(a: Tensor, b: Tensor, start: Tensor | None, out: Tensor | None) -> bool:
+    """Whether tiles can do it; what does not fit together is for PyTorch to refuse."""
     given = [part for part in (a, b, start, out) if part is not None]
+    if not is_plain(*given):
+        return False
+    shape = _shape(a, b)
+    batches = {part.shape[0] for part in (a, b) if part.ndim == 3}
     return (
         all(part.dtype == torch.float32 and part.device.type == "cpu" for part in given)
         and all(part.stride(-1) == 1 for part in given[1:])
-        and min(a.shape[-2], b.shape[-1]) >= NARROW
+        and min(shape[-2:]) >= NARROW
         and not (torch.is_grad_enabled() and any(part.requires_grad for part in given))
-        and is_plain(*given)
+        and a.shape[-1] == b.shape[-2]
+        and len(batches) < 2
+        and (start is None or start.shape in (shape, shape[-1:]))
+        and (out is None or out.shape == shape)
     )

@@ -27,19 +27,33 @@ def sweepable(v: Tensor, layers: "Sequence[FourierLayer]") -> bool:
     """Return whether `sweep` can be taken, and nobody looks at what is between."""
     if torch.is_grad_enabled() or compiled_tiles() is None or not is_plain(v):
         return False
-    lines = v.shape[:-2].numel()
     return (
         (v.dtype, v.device.type) == (torch.float32, "cpu")
-        and lines >= torch.get_num_threads()
+        and v.shape[:-2].numel() >= torch.get_num_threads()
         and not torch.is_autocast_enabled("cpu")
-        and all(
-            layer.together
-            and not any(map(watched, layer.modules()))
-            and is_plain(*layer.parameters())
-            and layer.spectral.bias.dtype == torch.float32
-            for layer in layers
-        )
+        and all(_takes_part(layer, v.shape[-1]) for layer in layers)
     )
+
+
+def _takes_part(layer: "FourierLayer", width: int) -> bool:
+    if not layer.together or any(map(watched, layer.modules())):
+        return False
+    parameters = _parameters(layer)
+    hidden = len(parameters[3]) if len(parameters) > 2 else 0
+    shapes = (width, width), (width,), (width, hidden), (hidden,), (hidden, width), (width,), (width,)
+    return is_plain(*parameters) and all(
+        parameter.shape == shape and (parameter.dtype, parameter.device.type) == (torch.float32, "cpu")
+        for parameter, shape in zip(parameters, shapes, strict=False)
+    )
+
+
+def _parameters(layer: "FourierLayer") -> list[Tensor]:
+    """Matrices and vectors of a layer in the order of the kernel's."""
+    parameters = [layer.skip.weight.T, layer.spectral.bias]
+    if layer.mlp is not None and layer.mlp_skip is not None:
+        first, first_bias, second, shift = layer.mlp.numbers
+        parameters += [first.T, first_bias, second.T, layer.mlp_skip.weight, shift]
+    return parameters
 
 
 def sweep(v: Tensor, layers: "Sequence[FourierLayer]", space: tuple[int, ...]) -> Tensor:
@@ -64,11 +78,7 @@ def sweep(v: Tensor, layers: "Sequence[FourierLayer]", space: tuple[int, ...]) -
     for layer in layers:
         rows = _numbers(fourier.synthesise_rows(layer.spectral.mix(c), space))
         found = rows[:0] if layer is layers[-1] else np.empty_like(rows)
-        weights = [layer.skip.weight.T, layer.spectral.bias]
-        if layer.mlp is not None and layer.mlp_skip is not None:
-            first, first_bias, second, shift = layer.mlp.numbers
-            weights += [first.T, first_bias, second.T, layer.mlp_skip.weight, shift]
-        arrays = [_numbers(weight).reshape(-1) for weight in weights]
+        arrays = [_numbers(parameter).reshape(-1) for parameter in _parameters(layer)]
         arrays += [np.empty(0, np.float32)] * (7 - len(arrays))
         lines = functools.partial(
             _sweep_lines, values, synthesis, rows, arrays, layer.activate, analysis, found

@@ -84,6 +84,11 @@ def test_what_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
         (a.clone().requires_grad_(), b),
     ):
         assert torch.equal(product(first, second), first @ second)
+    for shapes in (((8, 8), (7, 8)), ((2, 8, 8), (3, 8, 8))):
+        with pytest.raises(RuntimeError):
+            product(*(torch.zeros(shape) for shape in shapes))
+    with pytest.raises(RuntimeError):
+        product(a, b, torch.zeros(7))
     batched = torch.func.vmap(lambda row: product(row, b))(numbers(2, 4, 8, 8))
     assert torch.allclose(batched, numbers(2, 4, 8, 8) @ b)
     with pytest.raises(AssertionError):
@@ -129,6 +134,8 @@ def test_sweeps_are_layer_after_layer(name: str, monkeypatch: pytest.MonkeyPatch
     with torch.no_grad():
         found = model(a)
         assert len(swept) == 1
+        with torch.inference_mode():
+            assert torch.equal(model(a), found)
         torch.set_num_threads(2)
         # Tucker weights take products that are PyTorch's.
         assert torch.equal(model(a), found) or name == "Tucker"
@@ -149,6 +156,10 @@ def test_who_looks_between_layers_sees_them(monkeypatch: pytest.MonkeyPatch) -> 
         handle.remove()
     assert len(seen) == 4
     model(a).sum().backward()
+    weight = model.layers[1].skip.weight
+    weight.data = torch.zeros(12, 11)
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        model(a)
     for config in ({"weights": "separable"}, {"norm": "instance"}, {"skip": "gate"}):
         with torch.no_grad():
             FNO(2, 3, modes=(6, 8), width=12, **config)(a)
