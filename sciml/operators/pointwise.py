@@ -17,7 +17,8 @@ from torch.nn.functional import linear, pad
 from .activation import activated, activated_in_place, gelu, times_derivative
 from .fourier import TruncatedFourier
 from .plain import is_plain, owned
-from .products import product
+from .products import GRAIN, compiled_tiles, product
+from .threads import in_parts
 
 __all__ = ["branches", "pointwise_mlp"]
 
@@ -148,11 +149,48 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     onto = start.ndim > 1
     result = start if onto else x.new_empty(*x.shape[:-1], len(second))
     first, bias, second = _filled_up(first, bias, second)
+    given = start, x, first, bias, second
+    if compiled_tiles() is not None and _agree(*given, result):
+        _mlp_by_tiles(*given, result, activate)
+        return result
     into, back = first.T.contiguous(), second.T.contiguous()
     for rows, out in _parts(x, result, width=len(first)):
         hidden = activated_in_place(product(activated(rows) if activate else rows, into, bias))
         product(hidden, back, out if onto else start, out)
     return result
+
+
+def _agree(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, result: Tensor) -> bool:
+    """Whether tiles can do it; what does not fit together is for PyTorch to refuse."""
+    hidden, out = len(first), len(second)
+    return (
+        (first.shape, bias.shape) == ((hidden, x.shape[-1]), (hidden,))
+        and second.shape == (out, hidden)
+        and start.shape in ((out,), (*x.shape[:-1], out))
+        and all(
+            part.dtype == torch.float32 and part.device.type == "cpu" and part.is_contiguous()
+            for part in (start, x, first, bias, second, result)
+        )
+    )
+
+
+def _mlp_by_tiles(
+    start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, result: Tensor, activate: bool
+) -> None:
+    sizes = first.shape[1], len(first), len(second)
+    rows = [_rows(part).detach().numpy() for part in (x, result)]
+    begin = rows[1] if start.ndim > 1 else start.detach().numpy()
+    weights = [part.detach().numpy().reshape(-1) for part in (first.T.contiguous(), bias, second)]
+    across = second.detach().T.contiguous().numpy().reshape(-1)
+
+    def work(first: int, last: int) -> None:
+        of_x, to = (part[first:last].reshape(-1) for part in rows)
+        from_start = to if start.ndim > 1 else begin
+        compiled_tiles().mlp(*sizes, of_x, *weights, across, from_start, to, activate)
+
+    count = len(rows[0])
+    in_parts(work, count, count * sizes[1] * (sizes[0] + sizes[2]) // GRAIN)
+    torch.autograd.graph.increment_version(result)
 
 
 class _MLP(torch.autograd.Function):

@@ -15,7 +15,7 @@ from sciml.solvers.compiled import kernels
 from .plain import is_plain
 from .threads import in_parts
 
-__all__ = ["compiled_tiles", "product"]
+__all__ = ["GRAIN", "NARROW", "compiled_tiles", "product"]
 
 GRAIN = 1_000_000
 """Products of two numbers that are worth a thread of their own."""

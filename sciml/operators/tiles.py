@@ -19,8 +19,9 @@ from numba.extending import intrinsic
 from sciml.solvers.compiled.lanes import compiled
 
 from .compiled import gelu_of
+from .products import NARROW
 
-__all__ = ["AVAILABLE", "multiply", "sweep"]
+__all__ = ["AVAILABLE", "mlp", "multiply", "sweep"]
 
 _FEATURES = binding.get_host_cpu_features()
 AVAILABLE = binding.get_default_triple().startswith("x86_64") and bool(_FEATURES.get("fma"))
@@ -184,6 +185,72 @@ def multiply(  # type: ignore[no-untyped-def]
                     min(ROWS_AT_ONCE, rows - i), some, columns,
                     a_k + i * a_row, a_row, a_column, b_k, b_row, start_k + i * step, step, c_n + i * c_row, c_row,
                 )  # fmt: skip
+
+
+@njit(nogil=True, fastmath={"contract", "reassoc"})
+def _dot(a: np.ndarray, b: np.ndarray) -> np.float32:
+    total = np.float32(0.0)
+    for i in range(a.size):
+        total += a[i] * b[i]
+    return total
+
+
+@compiled
+def mlp(  # type: ignore[no-untyped-def]
+    inputs, hidden, outputs, x, first, bias, second, across, start, result, activate,
+):  # fmt: skip
+    """Write start + W2 gelu(W1 v + b1) to the result, v = x or gelu(x).
+
+    Parameters
+    ----------
+    inputs, hidden, outputs : int
+    x, result : arrays, shapes (points * inputs,) and (points * outputs,)
+    first, bias, second, across : arrays
+        W1 transposed, b1, W2, W2 transposed; each of one axis.
+    start : array, shape (outputs,) or that of the result, which it may be
+    activate : bool
+        Whether v is gelu(x).
+    """
+    points = x.size // inputs
+    v, h = np.empty(POINTS_AT_ONCE * inputs, np.float32), np.empty(POINTS_AT_ONCE * hidden, np.float32)
+    of_h, to_h, to_x, to_out = h.ctypes.data, _BYTES * hidden, _BYTES * inputs, _BYTES * outputs
+    step = 0 if start.size == outputs else outputs
+    for p in range(0, points, POINTS_AT_ONCE):
+        count = min(POINTS_AT_ONCE, points - p)
+        given = x[p * inputs : (p + count) * inputs]
+        of_v = given.ctypes.data
+        if activate:
+            for i in range(given.size):
+                v[i] = gelu_of(given[i])
+            of_v = v.ctypes.data
+        _block(
+            count,
+            inputs,
+            hidden,
+            of_v,
+            to_x,
+            _BYTES,
+            first.ctypes.data,
+            to_h,
+            bias.ctypes.data,
+            0,
+            of_h,
+            to_h,
+        )
+        for i in range(count * hidden):
+            h[i] = gelu_of(h[i])
+        if outputs < NARROW:
+            for i in range(count):
+                values = h[i * hidden : (i + 1) * hidden]
+                for j in range(outputs):
+                    row = second[j * hidden : (j + 1) * hidden]
+                    result[(p + i) * outputs + j] = start[(p + i) * step + j] + _dot(values, row)
+        else:
+            begin, to = start.ctypes.data + _BYTES * p * step, result.ctypes.data + p * to_out
+            _block(
+                *(count, hidden, outputs, of_h, to_h, _BYTES, across.ctypes.data, to_out),
+                *(begin, _BYTES * step, to, to_out),
+            )
 
 
 @compiled
