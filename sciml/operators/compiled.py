@@ -10,12 +10,17 @@ function and an exponential cost.
 """
 
 import functools
+import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from sciml.solvers.compiled.lanes import compiled
 
-__all__ = ["gelu_backward", "gelu_forward", "gelu_in_place", "gelu_of"]
+__all__ = ["DIGEST", "gelu_backward", "gelu_forward", "gelu_in_place", "gelu_of"]
+
+DIGEST = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+"""Of what is in this file, for caches of kernels that it is a part of."""
 
 ZERO, HALF, ONE = (np.float32(value) for value in (0.0, 0.5, 1.0))
 # Phi - 1/2 up to x = 5.6.

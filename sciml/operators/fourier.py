@@ -52,8 +52,8 @@ def coordinates(size: int, periodic: bool) -> Tensor:
 
 def _kept(build: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose results are kept, of tensors on any device."""
-    # They outlive the mode in which they are first asked for.
-    keep = functools.lru_cache(maxsize=128)(torch.inference_mode(False)(build))
+    # They outlive the mode in which they are first asked for; steps that a GPU replays read them, too.
+    keep = functools.lru_cache(maxsize=1024)(torch.inference_mode(False)(build))
 
     @functools.wraps(build)
     def call(*given: Any) -> Any:

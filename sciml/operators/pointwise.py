@@ -150,7 +150,7 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     result = start if onto else x.new_empty(*x.shape[:-1], len(second))
     first, bias, second = _filled_up(first, bias, second)
     given = start, x, first, bias, second
-    if compiled_tiles() is not None and _agree(*given, result):
+    if _agree(*given, result) and compiled_tiles() is not None:
         _mlp_by_tiles(*given, result, activate)
         return result
     into, back = first.T.contiguous(), second.T.contiguous()

@@ -38,8 +38,7 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
     >>> product(torch.ones(2, 3), torch.ones(3, 2), torch.tensor([0.0, 1.0])).tolist()
     [[3.0, 4.0], [3.0, 4.0]]
     """
-    tiles = compiled_tiles()
-    if tiles is None or not _fit(a, b, start, out):
+    if not _fit(a, b, start, out) or (tiles := compiled_tiles()) is None:
         return _by_torch(a, b, start, out)
     (rows, terms), shape = a.shape[-2:], _shape(a, b)
     batch, columns = shape[0] if len(shape) == 3 else 1, shape[-1]
@@ -50,10 +49,12 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
     initial = _zeros(columns) if start is None else start
     strides = [_strides(part) for part in (a, b, initial, out)]
     (a_n, a_i, a_k), (b_n, b_k, _), (s_n, s_i, _), (c_n, c_i, _) = strides
-    from_a, from_b, from_start, to = (part.data_ptr() for part in (a, b, initial, out))
+    # Kept by `work`: a thread may outlast an interrupted caller.
+    held = a, b, initial, out
     many = batch >= torch.get_num_threads()
 
     def work(first: int, last: int) -> None:
+        from_a, from_b, from_start, to = (part.data_ptr() for part in held)
         sizes = (last - first, rows) if many else (batch, last - first)
         of_a, of_b, of_start, of_c = (a_n, b_n, s_n, c_n) if many else (a_i, 0, s_i, c_i)
         tiles.multiply(
@@ -86,7 +87,8 @@ def compiled_tiles() -> Any:
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _zeros(count: int) -> Tensor:
-    return torch.zeros(count)
+    # Whatever the defaults are.
+    return torch.zeros(count, dtype=torch.float32, device="cpu")
 
 
 def _strides(part: Tensor) -> tuple[int, ...]:

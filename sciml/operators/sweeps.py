@@ -25,7 +25,7 @@ __all__ = ["sweep", "sweepable"]
 
 def sweepable(v: Tensor, layers: "Sequence[FourierLayer]") -> bool:
     """Return whether `sweep` can be taken, and nobody looks at what is between."""
-    if torch.is_grad_enabled() or compiled_tiles() is None or not is_plain(v):
+    if torch.is_grad_enabled() or not is_plain(v) or compiled_tiles() is None:
         return False
     return (
         (v.dtype, v.device.type) == (torch.float32, "cpu")
@@ -41,7 +41,7 @@ def _takes_part(layer: "FourierLayer", width: int) -> bool:
     parameters = _parameters(layer)
     hidden = len(parameters[3]) if len(parameters) > 2 else 0
     shapes = (width, width), (width,), (width, hidden), (hidden,), (hidden, width), (width,), (width,)
-    return is_plain(*parameters) and all(
+    return is_plain(*parameters, *layer.spectral.parameters()) and all(
         parameter.shape == shape and (parameter.dtype, parameter.device.type) == (torch.float32, "cpu")
         for parameter, shape in zip(parameters, shapes, strict=False)
     )

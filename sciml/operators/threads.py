@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -36,6 +36,10 @@ def in_parts(work: Callable[[int, int], None], size: int, most: int) -> None:
         return
     first, *parts = itertools.pairwise(size * part // count for part in range(count + 1))
     others = [_helpers().submit(work, *part) for part in parts]
-    work(*first)
+    try:
+        work(*first)
+    finally:
+        # Their memory is the caller's.
+        wait(others)
     for other in others:
         other.result()

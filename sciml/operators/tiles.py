@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from sciml.solvers.compiled.lanes import compiled
 
-from .compiled import gelu_of
+from .compiled import DIGEST, gelu_of
 from .products import NARROW
 
 __all__ = ["AVAILABLE", "mlp", "multiply", "sweep"]
@@ -187,6 +187,12 @@ def multiply(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
+def _with_gelu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that contains `gelu_of`, which decides of its age, too."""
+    function.__qualname__ += f"_{DIGEST}"
+    return compiled(function)
+
+
 @njit(nogil=True, fastmath={"contract", "reassoc"})
 def _dot(a: np.ndarray, b: np.ndarray) -> np.float32:
     total = np.float32(0.0)
@@ -195,7 +201,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.float32:
     return total
 
 
-@compiled
+@_with_gelu
 def mlp(  # type: ignore[no-untyped-def]
     inputs, hidden, outputs, x, first, bias, second, across, start, result, activate,
 ):  # fmt: skip
@@ -253,7 +259,7 @@ def mlp(  # type: ignore[no-untyped-def]
             )
 
 
-@compiled
+@_with_gelu
 def sweep(  # type: ignore[no-untyped-def]
     lines, points, channels, kept, hidden, v, synthesis, rows, weight, bias,
     first, first_bias, second, gate, shift, activate, analysis, found,

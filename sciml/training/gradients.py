@@ -100,8 +100,10 @@ class Gradients:
         # Of gradients that are not there the recording makes its own.
         self._model.zero_grad()
         graph = torch.cuda.CUDAGraph()
+        # Entered anew: a recording that fails would leave its stream behind.
+        here = torch.cuda.stream(torch.cuda.current_stream(inputs.device))
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.device(inputs.device), here, torch.cuda.graph(graph, stream=stream):
                 losses = self._take(places, divisor)
         except RuntimeError:
             return None
