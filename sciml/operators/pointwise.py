@@ -17,8 +17,7 @@ from torch.nn.functional import linear, pad
 from .activation import activated, activated_in_place, gelu, times_derivative
 from .fourier import TruncatedFourier
 from .plain import is_plain, owned
-from .products import GRAIN, compiled_tiles, product
-from .threads import in_parts
+from .products import compiled_tiles, product
 
 __all__ = ["branches", "pointwise_mlp"]
 
@@ -153,10 +152,9 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     if _agree(*given, result) and compiled_tiles() is not None:
         _mlp_by_tiles(*given, result, activate)
         return result
-    into, back = first.T.contiguous(), second.T.contiguous()
     for rows, out in _parts(x, result, width=len(first)):
-        hidden = activated_in_place(product(activated(rows) if activate else rows, into, bias))
-        product(hidden, back, out if onto else start, out)
+        hidden = activated_in_place(product(activated(rows) if activate else rows, first.T, bias))
+        product(hidden, second.T, out if onto else start, out)
     return result
 
 
@@ -177,19 +175,10 @@ def _agree(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor
 def _mlp_by_tiles(
     start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, result: Tensor, activate: bool
 ) -> None:
+    weights = [part.detach().contiguous().numpy().reshape(-1) for part in (first.T, bias, second, second.T)]
+    values, to, begin = (part.detach().numpy().reshape(-1) for part in (x, result, start))
     sizes = first.shape[1], len(first), len(second)
-    rows = [_rows(part).detach().numpy() for part in (x, result)]
-    begin = rows[1] if start.ndim > 1 else start.detach().numpy()
-    weights = [part.detach().numpy().reshape(-1) for part in (first.T.contiguous(), bias, second)]
-    across = second.detach().T.contiguous().numpy().reshape(-1)
-
-    def work(first: int, last: int) -> None:
-        of_x, to = (part[first:last].reshape(-1) for part in rows)
-        from_start = to if start.ndim > 1 else begin
-        compiled_tiles().mlp(*sizes, of_x, *weights, across, from_start, to, activate)
-
-    count = len(rows[0])
-    in_parts(work, count, count * sizes[1] * (sizes[0] + sizes[2]) // GRAIN)
+    compiled_tiles().mlp(*sizes, values, *weights, begin, to, activate)
     torch.autograd.graph.increment_version(result)
 
 
@@ -222,10 +211,10 @@ class _MLP(torch.autograd.Function):
         hidden_width = len(parameters[0])
         first, bias, second = _filled_up(*parameters)
         of_first = of_bias = of_second = None
-        of_x, into = x.new_empty(x.shape), first.T.contiguous()
+        of_x = x.new_empty(x.shape)
         for rows, change, result in _parts(x, gradient, of_x, width=len(first)):
             v = activated(rows) if ctx.activate else rows
-            argument = product(v, into, bias)
+            argument = product(v, first.T, bias)
             hidden = activated(argument)
             if needed[3]:
                 of_second = _plus_product(of_second, change.T, hidden)
@@ -263,13 +252,13 @@ def _branches(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     overwrite = overwrite and x.is_contiguous()
     v = x.new_empty(x.shape) if activate and not overwrite else x
-    mixed, across = x.new_empty(*x.shape[:-1], len(weight)), weight.T.contiguous()
+    mixed = x.new_empty(*x.shape[:-1], len(weight))
     for rows, part, out in _parts(x, v, mixed):
         if activate and overwrite:
             activated_in_place(rows)
         elif activate:
             activated(rows, part)
-        product(part, across, bias, out)
+        product(part, weight.T, bias, out)
     fourier, space = transform
     coefficients, gated = fourier.analyse(v, space), None
     if gate is not None and shift is not None:

@@ -13,12 +13,9 @@ from torch import Tensor
 from sciml.solvers.compiled import kernels
 
 from .plain import is_plain
-from .threads import in_parts
 
-__all__ = ["GRAIN", "NARROW", "compiled_tiles", "product"]
+__all__ = ["NARROW", "compiled_tiles", "product"]
 
-GRAIN = 1_000_000
-"""Products of two numbers that are worth a thread of their own."""
 NARROW = 4
 """Rows and columns of a result below which it is no work for tiles."""
 
@@ -46,26 +43,15 @@ def product(a: Tensor, b: Tensor, start: Tensor | None = None, out: Tensor | Non
         out = a.new_empty(shape)
     else:
         torch.autograd.graph.increment_version(out)
+    b = b if b.stride(-1) == 1 else b.contiguous()
     initial = _zeros(columns) if start is None else start
     strides = [_strides(part) for part in (a, b, initial, out)]
     (a_n, a_i, a_k), (b_n, b_k, _), (s_n, s_i, _), (c_n, c_i, _) = strides
-    # Kept by `work`: a thread may outlast an interrupted caller.
-    held = a, b, initial, out
-    many = batch >= torch.get_num_threads()
-
-    def work(first: int, last: int) -> None:
-        from_a, from_b, from_start, to = (part.data_ptr() for part in held)
-        sizes = (last - first, rows) if many else (batch, last - first)
-        of_a, of_b, of_start, of_c = (a_n, b_n, s_n, c_n) if many else (a_i, 0, s_i, c_i)
-        tiles.multiply(
-            *(*sizes, terms, columns),
-            *(from_a + first * of_a, a_n, a_i, a_k),
-            *(from_b + first * of_b, b_n, b_k),
-            *(from_start + first * of_start, s_n, s_i),
-            *(to + first * of_c, c_n, c_i),
-        )
-
-    in_parts(work, batch if many else rows, batch * rows * terms * columns // GRAIN)
+    from_a, from_b, from_start, to = (part.data_ptr() for part in (a, b, initial, out))
+    tiles.multiply(
+        *(batch, rows, terms, columns, from_a, a_n, a_i, a_k, from_b, b_n, b_k),
+        *(from_start, s_n, s_i, to, c_n, c_i),
+    )
     return out
 
 
@@ -118,7 +104,7 @@ def _fit(a: Tensor, b: Tensor, start: Tensor | None, out: Tensor | None) -> bool
     batches = {part.shape[0] for part in (a, b) if part.ndim == 3}
     return (
         all(part.dtype == torch.float32 and part.device.type == "cpu" for part in given)
-        and all(part.stride(-1) == 1 for part in given[1:])
+        and all(part.stride(-1) == 1 for part in given[2:])
         and min(shape[-2:]) >= NARROW
         and not (torch.is_grad_enabled() and any(part.requires_grad for part in given))
         and a.shape[-1] == b.shape[-2]

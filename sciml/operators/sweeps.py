@@ -5,7 +5,6 @@ line by line in the processor's caches (`sciml.operators.tiles.sweep`). Steps on
 function, would spend as much time on memory as on numbers.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from .plain import is_plain, watched
 from .products import compiled_tiles
-from .threads import in_parts
 
 if TYPE_CHECKING:
     from .fno import FourierLayer
@@ -29,7 +27,6 @@ def sweepable(v: Tensor, layers: "Sequence[FourierLayer]") -> bool:
         return False
     return (
         (v.dtype, v.device.type) == (torch.float32, "cpu")
-        and v.shape[:-2].numel() >= torch.get_num_threads()
         and not torch.is_autocast_enabled("cpu")
         and all(_takes_part(layer, v.shape[-1]) for layer in layers)
     )
@@ -80,32 +77,14 @@ def sweep(v: Tensor, layers: "Sequence[FourierLayer]", space: tuple[int, ...]) -
         found = rows[:0] if layer is layers[-1] else np.empty_like(rows)
         arrays = [_numbers(parameter).reshape(-1) for parameter in _parameters(layer)]
         arrays += [np.empty(0, np.float32)] * (7 - len(arrays))
-        lines = functools.partial(
-            _sweep_lines, values, synthesis, rows, arrays, layer.activate, analysis, found
+        compiled_tiles().sweep(
+            *(*values.shape, rows.shape[1], arrays[3].size, values.reshape(-1), synthesis, rows),
+            *(*arrays, layer.activate, analysis, found),
         )
-        in_parts(lines, len(values), len(values))
         if found.size:
             c = fourier.analyse_rows(torch.from_numpy(found), space)
     torch.autograd.graph.increment_version(v)
     return v
-
-
-def _sweep_lines(
-    values: np.ndarray,
-    synthesis: np.ndarray,
-    rows: np.ndarray,
-    arrays: list[np.ndarray],
-    activate: bool,
-    analysis: np.ndarray,
-    found: np.ndarray,
-    start: int,
-    stop: int,
-) -> None:
-    part = values[start:stop]
-    compiled_tiles().sweep(
-        *(*part.shape, rows.shape[1], arrays[3].size, part.reshape(-1), synthesis, rows[start:stop]),
-        *(*arrays, activate, analysis, found[start:stop]),
-    )
 
 
 def _numbers(x: Tensor) -> np.ndarray:

@@ -57,8 +57,9 @@ def test_batches_of_products(which: str, rows: int, columns: int, batch: int, ad
 
 
 @compiled
-def test_products_do_not_depend_on_neighbours() -> None:
+def test_products_do_not_depend_on_neighbours_and_layout() -> None:
     a, b = numbers(0, 3, 301, 300), numbers(1, 300, 45)
+    assert torch.equal(product(a, b), product(a, b.T.contiguous().T))
     assert torch.equal(product(a, b), torch.stack([product(part, b) for part in a]))
 
 
@@ -84,7 +85,6 @@ def test_what_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
         (a.double(), b.double()),
         (a[:2], b),
         (a, b[:, :3]),
-        (a, b.T),
         (a.clone().requires_grad_(), b),
     ):
         assert torch.equal(product(first, second), first @ second)
@@ -95,8 +95,9 @@ def test_what_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
         product(a, b, torch.zeros(7))
     batched = torch.func.vmap(lambda row: product(row, b))(numbers(2, 4, 8, 8))
     assert torch.allclose(batched, numbers(2, 4, 8, 8) @ b)
-    with pytest.raises(AssertionError):
-        product(a, b)
+    for second in (b, b.T):
+        with pytest.raises(AssertionError):
+            product(a, second)
     with torch.no_grad(), pytest.raises(AssertionError):
         product(a.clone().requires_grad_(), b)
 
