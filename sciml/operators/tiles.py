@@ -4,7 +4,8 @@ Operators multiply long arrays by small matrices, which libraries made for large
 can. Here a tile of the result stays in registers while rows of the one factor and columns of the other pass by. Each
 number of the result is summed in the same order whatever the size of the batch and the number of threads.
 
-Arrays are given by addresses and strides in bytes, which are not checked; rows of b, start and c are contiguous.
+A matrix is a tuple of its address and the strides in bytes to the next row and column, which are not checked. Rows of
+b, start and c are contiguous.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from numba.extending import intrinsic
 
 from sciml.solvers.compiled.lanes import compiled
 
-from .compiled import DIGEST, gelu_of
+from .compiled import DIGEST, gelu_forward, gelu_in_place
 from .products import NARROW
 
 __all__ = ["AVAILABLE", "mlp", "multiply", "sweep"]
@@ -45,9 +46,11 @@ def _tile(rows: int, vectors: int, lanes: int) -> Any:
     name, signature_of_fma = f"llvm.fma.v{lanes}f32", ir.FunctionType(vector, [vector] * 3)
 
     @intrinsic
-    def tile(context, terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
+    def tile(context, terms, a, b, start, c):  # type: ignore[no-untyped-def]
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row = arguments
+            terms, *matrices = arguments
+            parts = [cgutils.unpack_tuple(builder, matrix, 3) for matrix in matrices]
+            (a, a_row, a_column), (b, b_row, _), (start, start_row, _), (c, c_row, _) = parts
             intp = terms.type
 
             def at(address: Any, kind: Any, offset: Any = None, times: int = 1, columns: int = 0) -> Any:
@@ -87,85 +90,64 @@ def _tile(rows: int, vectors: int, lanes: int) -> Any:
                 stored.align = _BYTES
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 10), emit
+        return types.void(types.intp, *[types.UniTuple(types.intp, 3)] * 4), emit
 
     return tile
 
 
-def _columns(vectors: int, lanes: int) -> Callable[..., Any]:
-    """Return a function that writes start + a b for any number of rows and so many vectors of columns."""
-    six, two, one = (_tile(rows, vectors, lanes) for rows in (6, 2, 1))
+@njit(nogil=True)
+def _from(matrix, row, column):  # type: ignore[no-untyped-def]
+    """Return what begins at a row and column of a matrix."""
+    address, to_row, to_column = matrix
+    return address + row * to_row + column * to_column, to_row, to_column
+
+
+def _down(height: int, tile: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that sets tiles below each other from row i, and returns the row where the next is too high."""
 
     @njit(nogil=True)
-    def columns(rows, terms, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
-        i = 0
-        while i + 6 <= rows:
-            six(
-                terms,
-                a + i * a_row,
-                a_row,
-                a_column,
-                b,
-                b_row,
-                start + i * start_row,
-                start_row,
-                c + i * c_row,
-                c_row,
-            )
-            i += 6
-        while i + 2 <= rows:
-            two(
-                terms,
-                a + i * a_row,
-                a_row,
-                a_column,
-                b,
-                b_row,
-                start + i * start_row,
-                start_row,
-                c + i * c_row,
-                c_row,
-            )
-            i += 2
-        if i < rows:
-            one(
-                terms,
-                a + i * a_row,
-                a_row,
-                a_column,
-                b,
-                b_row,
-                start + i * start_row,
-                start_row,
-                c + i * c_row,
-                c_row,
-            )
+    def down(i, rows, terms, a, b, start, c):  # type: ignore[no-untyped-def]
+        while i + height <= rows:
+            tile(terms, _from(a, i, 0), b, _from(start, i, 0), _from(c, i, 0))
+            i += height
+        return i
 
-    return columns
+    return down
 
 
-_two, _one, _half, _number = _columns(2, LANES), _columns(1, LANES), _columns(1, 4), _columns(1, 1)
+def _across(vectors: int, lanes: int) -> Callable[..., Any]:
+    """Return a function that does so to the right for all rows from column j, and returns the next column."""
+    six, two, one = (_down(height, _tile(height, vectors, lanes)) for height in (6, 2, 1))
+
+    @njit(nogil=True)
+    def across(j, rows, terms, columns, a, b, start, c):  # type: ignore[no-untyped-def]
+        while j + vectors * lanes <= columns:
+            b_j, start_j, c_j = _from(b, 0, j), _from(start, 0, j), _from(c, 0, j)
+            i = six(0, rows, terms, a, b_j, start_j, c_j)
+            i = two(i, rows, terms, a, b_j, start_j, c_j)
+            one(i, rows, terms, a, b_j, start_j, c_j)
+            j += vectors * lanes
+        return j
+
+    return across
+
+
+_two, _one, _half, _number = _across(2, LANES), _across(1, LANES), _across(1, 4), _across(1, 1)
 
 
 @njit(nogil=True)
-def _block(rows, terms, columns, a, a_row, a_column, b, b_row, start, start_row, c, c_row):  # type: ignore[no-untyped-def]
-    j = 0
-    while j + 2 * LANES <= columns:
-        o = _BYTES * j
-        _two(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
-        j += 2 * LANES
-    while j + LANES <= columns:
-        o = _BYTES * j
-        _one(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
-        j += LANES
-    while j + 4 <= columns:
-        o = _BYTES * j
-        _half(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
-        j += 4
-    while j < columns:
-        o = _BYTES * j
-        _number(rows, terms, a, a_row, a_column, b + o, b_row, start + o, start_row, c + o, c_row)
-        j += 1
+def _block(rows, terms, columns, a, b, start, c):  # type: ignore[no-untyped-def]
+    """Write start + a b to c, which may be start."""
+    j = _two(0, rows, terms, columns, a, b, start, c)
+    j = _one(j, rows, terms, columns, a, b, start, c)
+    j = _half(j, rows, terms, columns, a, b, start, c)
+    _number(j, rows, terms, columns, a, b, start, c)
+
+
+@njit(nogil=True)
+def _packed(address, columns):  # type: ignore[no-untyped-def]
+    """Return a matrix of so many columns whose rows follow each other; of 0 columns all rows are the first."""
+    return address, _BYTES * columns, _BYTES
 
 
 @compiled
@@ -175,20 +157,18 @@ def multiply(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Write start + a b to c, which may be start: shapes (batch, rows, terms) and (batch, terms, columns)."""
     for n in range(batch):
-        a_n, b_n, start_n, c_n = a + n * a_batch, b + n * b_batch, start + n * start_batch, c + n * c_batch
+        a_n, b_n = (a + n * a_batch, a_row, a_column), (b + n * b_batch, b_row, _BYTES)
+        start_n, c_n = (start + n * start_batch, start_row, _BYTES), (c + n * c_batch, c_row, _BYTES)
         for k in range(0, max(terms, 1), TERMS_AT_ONCE):
-            some = min(TERMS_AT_ONCE, terms - k)
-            a_k, b_k = a_n + k * a_column, b_n + k * b_row
-            start_k, step = (start_n, start_row) if k == 0 else (c_n, c_row)
+            some, so_far = min(TERMS_AT_ONCE, terms - k), start_n if k == 0 else c_n
             for i in range(0, rows, ROWS_AT_ONCE):
-                _block(
-                    min(ROWS_AT_ONCE, rows - i), some, columns,
-                    a_k + i * a_row, a_row, a_column, b_k, b_row, start_k + i * step, step, c_n + i * c_row, c_row,
-                )  # fmt: skip
+                a_k, b_k = _from(a_n, i, k), _from(b_n, k, 0)
+                start_k, c_i = _from(so_far, i, 0), _from(c_n, i, 0)
+                _block(min(ROWS_AT_ONCE, rows - i), some, columns, a_k, b_k, start_k, c_i)
 
 
 def _with_gelu(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that contains `gelu_of`, which decides of its age, too."""
+    """Compile a function that contains GELU, which decides of its age, too."""
     function.__qualname__ += f"_{DIGEST}"
     return compiled(function)
 
@@ -219,32 +199,18 @@ def mlp(  # type: ignore[no-untyped-def]
     """
     points = x.size // inputs
     v, h = np.empty(POINTS_AT_ONCE * inputs, np.float32), np.empty(POINTS_AT_ONCE * hidden, np.float32)
-    of_h, to_h, to_x, to_out = h.ctypes.data, _BYTES * hidden, _BYTES * inputs, _BYTES * outputs
+    w1, b1 = _packed(first.ctypes.data, hidden), _packed(bias.ctypes.data, 0)
+    w2, of_hidden = _packed(across.ctypes.data, outputs), _packed(h.ctypes.data, hidden)
     step = 0 if start.size == outputs else outputs
+    initial, written = _packed(start.ctypes.data, step), _packed(result.ctypes.data, outputs)
     for p in range(0, points, POINTS_AT_ONCE):
         count = min(POINTS_AT_ONCE, points - p)
         given = x[p * inputs : (p + count) * inputs]
-        of_v = given.ctypes.data
         if activate:
-            for i in range(given.size):
-                v[i] = gelu_of(given[i])
-            of_v = v.ctypes.data
-        _block(
-            count,
-            inputs,
-            hidden,
-            of_v,
-            to_x,
-            _BYTES,
-            first.ctypes.data,
-            to_h,
-            bias.ctypes.data,
-            0,
-            of_h,
-            to_h,
-        )
-        for i in range(count * hidden):
-            h[i] = gelu_of(h[i])
+            gelu_forward(given, v)
+            given = v
+        _block(count, inputs, hidden, _packed(given.ctypes.data, inputs), w1, b1, of_hidden)
+        gelu_in_place(h[: count * hidden])
         if outputs < NARROW:
             for i in range(count):
                 values = h[i * hidden : (i + 1) * hidden]
@@ -252,11 +218,7 @@ def mlp(  # type: ignore[no-untyped-def]
                     row = second[j * hidden : (j + 1) * hidden]
                     result[(p + i) * outputs + j] = start[(p + i) * step + j] + _dot(values, row)
         else:
-            begin, to = start.ctypes.data + _BYTES * p * step, result.ctypes.data + p * to_out
-            _block(
-                *(count, hidden, outputs, of_h, to_h, _BYTES, across.ctypes.data, to_out),
-                *(begin, _BYTES * step, to, to_out),
-            )
+            _block(count, hidden, outputs, of_hidden, w2, _from(initial, p, 0), _from(written, p, 0))
 
 
 @_with_gelu
@@ -287,55 +249,38 @@ def sweep(  # type: ignore[no-untyped-def]
     """
     parts = (points + POINTS_AT_ONCE - 1) // POINTS_AT_ONCE
     most = 6 * (((points + parts - 1) // parts + 5) // 6)
-    y, h, zero = (
-        np.empty(most * channels, np.float32),
-        np.empty(most * hidden, np.float32),
-        np.zeros(channels, np.float32),
-    )
-    of_y, of_h = y.ctypes.data, h.ctypes.data
-    across, kept_across, hidden_across = _BYTES * channels, _BYTES * kept, _BYTES * hidden
+    y, h = np.empty(most * channels, np.float32), np.empty(most * hidden, np.float32)
+    zero = np.zeros(channels, np.float32)
+    of_y, of_hidden = _packed(y.ctypes.data, channels), _packed(h.ctypes.data, hidden)
+    w, b = _packed(weight.ctypes.data, channels), _packed(bias.ctypes.data, 0)
+    w1, b1 = _packed(first.ctypes.data, hidden), _packed(first_bias.ctypes.data, 0)
+    w2 = _packed(second.ctypes.data, channels)
+    to_values, transposed = _packed(synthesis.ctypes.data, kept), _packed(analysis.ctypes.data, kept)
     for line in range(lines):
-        c, to = rows.ctypes.data + line * kept * across, found.ctypes.data + line * kept * across
+        c = _from(_packed(rows.ctypes.data, channels), line * kept, 0)
+        new_c = _from(_packed(found.ctypes.data, channels), line * kept, 0)
         for p in range(0, points, most):
             count = min(most, points - p)
-            numbers = count * channels
-            values = v[(line * points + p) * channels : (line * points + p + count) * channels]
-            here, table = values.ctypes.data, synthesis.ctypes.data + p * kept_across
-            _block(
-                *(count, channels, channels, here, across, _BYTES, weight.ctypes.data, across),
-                *(bias.ctypes.data, 0, of_y, across),
-            )
-            _block(count, kept, channels, table, kept_across, _BYTES, c, across, of_y, across, of_y, across)
+            numbers, begin = count * channels, (line * points + p) * channels
+            values = v[begin : begin + numbers]
+            here = _packed(values.ctypes.data, channels)
+            _block(count, channels, channels, here, w, b, of_y)
+            _block(count, kept, channels, _from(to_values, p, 0), c, of_y, of_y)
             if hidden:
                 if activate:
-                    for i in range(numbers):
-                        y[i] = gelu_of(y[i])
-                _block(
-                    *(count, channels, hidden, of_y, across, _BYTES, first.ctypes.data, hidden_across),
-                    *(first_bias.ctypes.data, 0, of_h, hidden_across),
-                )
-                for i in range(count * hidden):
-                    h[i] = gelu_of(h[i])
+                    gelu_in_place(y[:numbers])
+                _block(count, channels, hidden, of_y, w1, b1, of_hidden)
+                gelu_in_place(h[: count * hidden])
                 for i in range(count):
-                    given, result = (
-                        values[i * channels : (i + 1) * channels],
-                        y[i * channels : (i + 1) * channels],
-                    )
                     for j in range(channels):
-                        result[j] = given[j] * gate[j] + shift[j]
-                _block(
-                    *(count, hidden, channels, of_h, hidden_across, _BYTES, second.ctypes.data, across),
-                    *(of_y, across, of_y, across),
-                )
+                        y[i * channels + j] = values[i * channels + j] * gate[j] + shift[j]
+                _block(count, hidden, channels, of_hidden, w2, of_y, of_y)
             if activate:
-                for i in range(numbers):
-                    values[i] = gelu_of(y[i])
+                gelu_forward(y[:numbers], values)
             else:
-                for i in range(numbers):
-                    values[i] = y[i]
+                values[:] = y[:numbers]
             if found.size:
-                table = analysis.ctypes.data + p * kept_across
-                start, step = (zero.ctypes.data, 0) if p == 0 else (to, across)
-                _block(
-                    kept, count, channels, table, _BYTES, kept_across, here, across, start, step, to, across
-                )
+                address, to_point, to_row = _from(transposed, p, 0)
+                # Here, for what is not used by its name any more is given back.
+                so_far = _packed(zero.ctypes.data, 0) if p == 0 else new_c
+                _block(kept, count, channels, (address, to_row, to_point), here, so_far, new_c)

@@ -170,10 +170,10 @@ class _Trainer:
         self.model: Operator = operator.to(device)
         self.average: Average = {}
         if config.ema:
-            self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+            self.average = _copied(self.model)
         self.best: Average = {}
         if config.n_valid:
-            self.best = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+            self.best = _copied(self.model)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.lr,
@@ -241,7 +241,7 @@ class _Trainer:
                 log.add(record)
                 if config.n_valid and state.best() is record:
                     with self._averaged():
-                        self.best = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+                        self.best = _copied(self.model)
                     if self.team.leads:
                         self._save_model(BEST_FILE, self.best)
                 ended = state.epoch == config.epochs or state.stopped(config.patience)
@@ -336,6 +336,10 @@ class _Trainer:
             self._save_model(MODEL_FILE, self.best or self.average)
         self.team.wait()
         return result
+
+
+def _copied(model: Operator) -> Average:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 @dataclass
