@@ -23,6 +23,7 @@ from sciml.errors import ConfigError, GeometryError
 
 from .domains import BoundaryPoints, Domain
 from .grid import CartesianGrid
+from .legendre import gauss
 from .plane import PlaneDomain
 
 __all__ = ["boundary_quadrature", "cut_cell_quadrature"]
@@ -50,8 +51,7 @@ def _gauss(order: int) -> tuple[np.ndarray, np.ndarray]:
     """Return Gauss nodes and weights on [0, 1], exact to degree ``order`` at least."""
     if order < 1:
         raise ConfigError(f"order={order}: it must be at least 1")
-    x, w = np.polynomial.legendre.leggauss(-(-(order + 1) // 2))
-    return 0.5 * (x + 1), 0.5 * w
+    return gauss(-(-(order + 1) // 2))
 
 
 def _tensor(axes: list[np.ndarray]) -> np.ndarray:

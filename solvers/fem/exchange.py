@@ -1,0 +1,94 @@
+"""Meshes and results from and to files by meshio, and scikit-fem's meshes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sciml.errors import DatasetFormatError, GeometryError
+from sciml.files import atomic_path
+
+from .mesh import TriMesh
+
+__all__ = ["read_mesh", "to_skfem", "write_mesh"]
+
+
+def read_mesh(path: str | Path) -> TriMesh:
+    """Read the triangles of a mesh file; all else in it is left out.
+
+    Raises
+    ------
+    DatasetFormatError
+        If the file is not there, of no known format, or holds no triangles.
+    GeometryError
+        If points are not in a plane z = const, or a triangle is degenerate or clockwise.
+    """
+    import meshio
+
+    try:
+        mesh = meshio.read(path)
+    # meshio's readers fail in ways of their own on damaged files.
+    except (Exception, SystemExit) as error:
+        raise DatasetFormatError(
+            f"{str(path)!r} cannot be read as a mesh ({error}): give a file that meshio knows"
+        ) from error
+    blocks = [block.data for block in mesh.cells if block.type == "triangle"]
+    if not blocks:
+        kinds = sorted({block.type for block in mesh.cells})
+        raise DatasetFormatError(
+            f"{str(path)!r} holds no triangles but {', '.join(kinds) or 'no cells'}: convert it"
+        )
+    points = np.asarray(mesh.points, dtype=float)
+    if points.shape[1] == 3:
+        if np.ptp(points[:, 2]) > 1e-12 * max(float(np.ptp(points)), 1e-300):
+            raise GeometryError(
+                f"the points of {str(path)!r} are not in a plane z = const: give a plane mesh"
+            )
+        points = points[:, :2]
+    used, triangles = np.unique(np.concatenate(blocks), return_inverse=True)
+    return TriMesh.given(points[used], triangles.reshape(-1, 3))
+
+
+def write_mesh(
+    path: str | Path,
+    mesh: TriMesh,
+    point_data: Mapping[str, np.ndarray] | None = None,
+    cell_data: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write a mesh, with values at vertices and on triangles, in the format of the file's ending, .vtu for example.
+
+    Raises
+    ------
+    DatasetFormatError
+        If the ending is of no known format.
+    """
+    import meshio
+
+    path = Path(path)
+    known = meshio.extension_to_filetypes
+    if path.suffix not in known:
+        raise DatasetFormatError(f"{path.name!r}: endings are {', '.join(sorted(known))}")
+    points = np.column_stack([mesh.vertices, np.zeros(len(mesh.vertices))])
+    data = {name: [values] for name, values in (cell_data or {}).items()}
+    whole = meshio.Mesh(
+        points, [("triangle", mesh.triangles)], point_data=dict(point_data or {}), cell_data=data
+    )
+    with atomic_path(path) as temporary:
+        whole.write(temporary, file_format=known[path.suffix][0])
+
+
+def to_skfem(mesh: TriMesh) -> Any:
+    """Return the same mesh as scikit-fem's, for what is not here.
+
+    Examples
+    --------
+    >>> from sciml.solvers.fem import rectangle
+    >>> to_skfem(rectangle(2, 1)).t.shape
+    (3, 4)
+    """
+    from skfem import MeshTri
+
+    return MeshTri(
+        np.ascontiguousarray(mesh.vertices.T), np.ascontiguousarray(mesh.triangles.T), sort_t=False
+    )
