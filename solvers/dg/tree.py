@@ -220,14 +220,16 @@ class TreeMesh:
     @cached_property
     def faces(self) -> Faces:
         """All faces between leaves, one for every pair of them, periodic ends included."""
+        if self.dim == 1:
+            lower = np.arange(len(self) if self.periodic[0] else len(self) - 1)
+            whole = np.zeros(len(lower), dtype=np.int64)
+            return Faces(whole, lower, (lower + 1) % len(self), whole, whole)
         neighbours, width = self._sides
         parts = []
         for axis in range(self.dim):
             # Of two leaves the finer one names the face; of equals the lower one does.
             below, above = neighbours[axis]
-            half = np.zeros(len(self), dtype=np.int64)
-            if self.dim == 2:
-                half = 1 + (self.corners[:, 1 - axis] // width) % 2
+            half = 1 + (self.corners[:, 1 - axis] // width) % 2
             own = np.flatnonzero((above >= 0) & (self.levels[above] <= self.levels))
             equal = self.levels[above[own]] == self.levels[own]
             parts.append((axis, own, above[own], 0 * own, np.where(equal, 0, half[own])))
@@ -239,6 +241,9 @@ class TreeMesh:
     @cached_property
     def boundary(self) -> BoundaryFaces:
         """All sides of leaves in the boundary."""
+        if self.dim == 1:
+            ends = np.arange(0 if self.periodic[0] else 2)
+            return BoundaryFaces(0 * ends, ends, ends * (len(self) - 1))
         axis, side, cell = np.nonzero(self._sides[0] < 0)
         return BoundaryFaces(axis, side, cell)
 

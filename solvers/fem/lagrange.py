@@ -189,16 +189,26 @@ class FEFunction:
         """
         points = np.asarray(points, dtype=float)
         flat = points.reshape(-1, 2)
-        try:
-            owner = self._finder(*flat.T)
-        except ValueError as error:
-            raise GeometryError(f"a point is outside the mesh ({error}): leave it out") from error
+        owner = self.locate(flat)
         mesh = self.mesh
         offset = flat - mesh.vertices[mesh.triangles[owner, 0]]
         outer = (mesh.gradients[owner, 1:] * offset[:, None]).sum(axis=-1)
         nodes = np.concatenate([1 - outer.sum(axis=1, keepdims=True), outer], axis=1)
         found = (basis(self.space.order, nodes)[0] * self.values[self.space.elements[owner]]).sum(axis=1)
         return found.reshape(points.shape[:-1])
+
+    def locate(self, points: np.ndarray) -> np.ndarray:
+        """Return the triangle that holds each point, shape (m, 2) to (m,).
+
+        Raises
+        ------
+        GeometryError
+            If a point is outside the mesh.
+        """
+        try:
+            return self._finder(*points.T)
+        except ValueError as error:
+            raise GeometryError(f"a point is outside the mesh ({error}): leave it out") from error
 
     @cached_property
     def _finder(self) -> Any:

@@ -1,0 +1,224 @@
+"""Policies: rules that mark cells, all with one interface, from the trivial to oracles.
+
+A policy looks at a state and the part of a budget in use, and returns an action for every cell. What it is compared by
+is the loop `deploy`, the same for all: decide, act, solve, until the budget is reached or nothing changes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sciml.errors import ConfigError
+from sciml.registry import Registry, unknown_name
+from sciml.solvers.fem import mark_doerfler, mark_fraction, mark_maximum
+
+from .observations import largest_of_neighbours
+from .states import KEEP, REFINE, State
+
+__all__ = [
+    "Doerfler",
+    "FixedFraction",
+    "LookAhead",
+    "Policy",
+    "RandomPolicy",
+    "Rule",
+    "Threshold",
+    "Trace",
+    "TrueError",
+    "Uniform",
+    "deploy",
+    "policy_registry",
+]
+
+policy_registry: Registry[type["Policy"]] = Registry("policy")
+"""Policies by name."""
+
+
+class Policy(ABC):
+    """A rule that marks cells."""
+
+    @abstractmethod
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Return -1, 0 or 1 for each cell, shape (N,)."""
+
+
+class Trace(NamedTuple):
+    """Cells and relative L2 errors of a run, from the coarsest mesh on, and the last state."""
+
+    cells: np.ndarray
+    errors: np.ndarray
+    state: State
+
+
+def deploy(policy: Policy, state: State, budget: int, *, cycles: int = 1000, seed: int = 0) -> Trace:
+    """Let a policy refine until its mesh would have ``budget`` cells, it changes nothing, or cycles are over.
+
+    Meshes that reach the budget are no part of the trace: all policies have the same budget.
+
+    Examples
+    --------
+    >>> import gymnasium, sciml.envs
+    >>> env = gymnasium.make("sciml/AMR1DAdvection-v0", start="coarse").unwrapped
+    >>> _ = env.reset(seed=1)
+    >>> trace = deploy(Doerfler(theta=0.5), env.state, 40)
+    >>> bool(trace.cells[-1] < 40), bool(trace.errors[-1] < 0.1 * trace.errors[0])
+    (True, True)
+    """
+    if budget <= len(state):
+        raise ConfigError(f"budget={budget}: the mesh has {len(state)} cells already, give more")
+    rng = np.random.default_rng(seed)
+    cells, errors = [len(state)], [state.error]
+    for _ in range(cycles):
+        following = state.acted(policy.actions(state, budget, rng))
+        if following is state or len(following) >= budget or following.digest() == state.digest():
+            break
+        state = following
+        cells.append(len(state))
+        errors.append(state.error)
+    return Trace(np.array(cells), np.array(errors), state)
+
+
+def _marks(state: State, cells: np.ndarray) -> np.ndarray:
+    actions = np.full(len(state), KEEP)
+    actions[cells] = REFINE
+    return actions
+
+
+@policy_registry.register("uniform")
+@dataclass(frozen=True)
+class Uniform(Policy):
+    """All cells."""
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Refine everything."""
+        return np.full(len(state), REFINE)
+
+
+@policy_registry.register("random")
+@dataclass(frozen=True)
+class RandomPolicy(Policy):
+    """Each cell with a probability.
+
+    Parameters
+    ----------
+    share : float
+    """
+
+    share: float = 0.2
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Refine at random."""
+        return np.where(rng.random(len(state)) < self.share, REFINE, KEEP)
+
+
+@dataclass(frozen=True)
+class _Marking(Policy):
+    """Marks by an indicator, those cells left out that are at the level cap.
+
+    Parameters
+    ----------
+    theta : float
+    indicator : str
+        Of `State.indicators`, or "error": that of the exact solution, for oracles.
+    """
+
+    theta: float = 0.5
+    indicator: str = "jump"
+
+    def eta(self, state: State) -> np.ndarray:
+        """Return the indicator, 0 where cells cannot be refined, shape (N,)."""
+        if self.indicator == "error":
+            found = state.errors
+        elif self.indicator in state.indicators:
+            found = state.indicators[self.indicator]
+        else:
+            raise unknown_name("indicator", self.indicator, [*state.indicators, "error"])
+        return np.where(state.refinable, found, 0.0)
+
+
+@policy_registry.register("threshold")
+@dataclass(frozen=True)
+class Threshold(_Marking):
+    """All cells above theta times the largest indicator."""
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Mark by the maximum."""
+        return _marks(state, mark_maximum(self.eta(state), self.theta))
+
+
+@policy_registry.register("doerfler")
+@dataclass(frozen=True)
+class Doerfler(_Marking):
+    """The fewest cells that carry a part theta of the sum of squares."""
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Mark in bulk."""
+        return _marks(state, mark_doerfler(self.eta(state), self.theta))
+
+
+@policy_registry.register("fraction")
+@dataclass(frozen=True)
+class FixedFraction(_Marking):
+    """A part theta of the cells, those of the largest indicators."""
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Mark a fixed part."""
+        return _marks(state, mark_fraction(self.eta(state), self.theta))
+
+
+@policy_registry.register("true-error")
+@dataclass(frozen=True)
+class TrueError(Policy):
+    """One cell at a time, that of the largest error against the exact solution: an oracle, but a short-sighted one."""
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Mark the worst cell."""
+        return _marks(state, np.array([np.where(state.refinable, state.errors, -1.0).argmax()]))
+
+
+@policy_registry.register("look-ahead")
+@dataclass(frozen=True)
+class LookAhead(Policy):
+    """One cell at a time, that whose refinement leaves the smallest error for each cell that it costs: an oracle.
+
+    It solves once for each cell of the mesh in every step.
+    """
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Mark the cell with the best outcome."""
+        gains = self.gains(state)
+        return (
+            _marks(state, np.array([gains.argmax()]))
+            if gains.max() > -np.inf
+            else _marks(state, np.arange(0))
+        )
+
+    @staticmethod
+    def gains(state: State) -> np.ndarray:
+        """Return log(e / e_new) / (log n_new - log n) of refining each cell, shape (N,); -inf where it cannot be."""
+        found = np.full(len(state), -np.inf)
+        for cell in np.flatnonzero(state.refinable):
+            finer = state.changed(int(cell), REFINE)
+            found[cell] = np.log(state.error / finer.error) / np.log(len(finer) / len(state))
+        return found
+
+
+@policy_registry.register("rule")
+@dataclass(frozen=True)
+class Rule(Policy):
+    """Refine what jumps more than the mean, itself or a neighbour, while less than a part of the budget is in use.
+
+    Parameters
+    ----------
+    most : float
+    """
+
+    most: float = 0.9
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Apply the rule."""
+        gamma = state.nonconformity
+        high = np.maximum(gamma, largest_of_neighbours(state, gamma)) > gamma.mean()
+        return np.where(high & (len(state) < self.most * budget), REFINE, KEEP)
