@@ -57,9 +57,9 @@ class MarkingEnv(gymnasium.Env):
     --------
     >>> import gymnasium, sciml.envs
     >>> env = gymnasium.make("sciml/MarkingTheta-v0")
-    >>> _, info = env.reset(seed=0)
-    >>> _, reward, *_, info = env.step(np.array([0.0], dtype=np.float32))
-    >>> info["theta"], reward > 0
+    >>> _, first = env.reset(seed=0)
+    >>> *_, info = env.step(np.array([0.0], dtype=np.float32))
+    >>> info["theta"], info["triangles"] > first["triangles"]
     (0.5, True)
     """
 

@@ -212,7 +212,9 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
             raise TypeError("no value")
         if np.iscomplexobj(raw):
             raise TypeError("complex values")
-        values = np.broadcast_to(np.asarray(raw, dtype=float), points.shape[:1]).copy()
+        values = np.array(raw, dtype=float)
+        if values.shape != points.shape[:1]:
+            values = np.broadcast_to(values, points.shape[:1]).copy()
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{name} returned {type(raw).__name__} of shape {np.shape(raw)} for {len(points)} points: "

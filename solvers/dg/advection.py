@@ -73,6 +73,19 @@ class AdvectionProblem:
         """Number of axes."""
         return len(self.velocity)
 
+    @cached_property
+    def changing(self) -> tuple[bool, bool]:
+        """Whether source and inflow change in time."""
+        return takes_time(self.source, self.dim), takes_time(self.inflow, self.dim)
+
+    def source_at(self, time: float) -> DataFunction:
+        """Return f as a function of position."""
+        return at_time(self.source, time, self.dim) if self.changing[0] else self.source
+
+    def inflow_at(self, time: float) -> DataFunction:
+        """Return g as a function of position."""
+        return at_time(self.inflow, time, self.dim) if self.changing[1] else self.inflow
+
 
 class FaceGroup(NamedTuple):
     """Faces of one kind.
@@ -250,11 +263,11 @@ class DGAdvection:
     def load(self, time: float = 0.0) -> np.ndarray:
         """Return (f, v) and the inflow's part, shape (N, n), at a time."""
         problem, dim = self.problem, self.mesh.dim
-        source = at_time(problem.source, time, dim)
+        source = problem.source_at(time)
         found = np.zeros((len(self.mesh), self.cell.size))
         if callable(source) or source:
             found += self.mesh.volumes[:, None] * project(source, self.mesh, self.cell, "source")
-        inflow = at_time(problem.inflow, time, dim)
+        inflow = problem.inflow_at(time)
         for leaves, points, trace, _, flux in self.boundary_groups:
             entering = flux.clip(max=0.0)
             if entering.any():
@@ -350,9 +363,8 @@ class DGAdvection:
         """
         count = max(1, math.ceil((end - start) / self.stable_step - 1e-9))
         dt = (end - start) / count
-        problem, dim = self.problem, self.mesh.dim
-        u = coefficients
-        if takes_time(problem.source, dim) or takes_time(problem.inflow, dim):
+        problem, u = self.problem, coefficients
+        if any(problem.changing):
             system = explicit_system(lambda t, y: self.rate(y, t))
             for i in range(count):
                 u, _ = step(DORMAND_PRINCE, system, start + i * dt, u, dt)

@@ -91,7 +91,11 @@ def overlay(first: TreeMesh, second: TreeMesh) -> TreeMesh:
             "two meshes of other roots have no common refinement: start both from the same roots"
         )
     a = first.levels >= second.levels[second.holding(first.codes)]
+    if a.all():
+        return first
     b = second.levels > first.levels[first.holding(second.codes)]
+    if b.sum() + a.sum() == len(second):
+        return second
     codes = np.concatenate([first.codes[a], second.codes[b]])
     levels = np.concatenate([first.levels[a], second.levels[b]])
     order = np.argsort(codes)
@@ -167,6 +171,8 @@ class TreeFunction:
         >>> np.allclose(u.on(coarse.refine([0, 1])).on(coarse).coefficients, u.coefficients, atol=1e-14)
         True
         """
+        if mesh is self.mesh:
+            return self
         return TreeFunction(mesh, self.order, transfer(self.coefficients, self.mesh, mesh, self.cell))
 
     def integral(self) -> float:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sciml.solvers.functions import at_time, evaluate
+from sciml.solvers.functions import DataFunction, evaluate
 
 from .advection import DGAdvection
 from .diffusion import DGDiffusion
+from .tree import TreeMesh
 
 __all__ = ["Jumps", "advection_jumps", "diffusion_jumps"]
 
@@ -51,7 +52,10 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
     >>> found.nonconformity.tolist(), found.entering.tolist(), found.leaving.tolist()
     ([1.5, 1.0], [1.0, 2.0], [2.0, 0.0])
     """
-    mesh = method.mesh
+    mesh, component = method.mesh, method.problem.velocity[0]
+    inflow = method.problem.inflow_at(time)
+    if mesh.dim == 1 and not callable(component) and component and not mesh.periodic[0]:
+        return _jumps_on_a_line(mesh, coefficients @ method.cell.traces[0, :, 0, 0].T, component > 0, inflow)
     total, entering, leaving = np.zeros((3, len(mesh)))
     for group in method.face_groups:
         values = coefficients[group.lower] @ group.below.T - coefficients[group.upper] @ group.above.T
@@ -66,7 +70,6 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
         entering[group.upper] += upwards
         leaving[group.upper] += downwards
         entering[group.lower] += downwards
-    inflow = at_time(method.problem.inflow, time, mesh.dim)
     for side in method.boundary_groups:
         enters = side.flux < 0
         if enters.any():
@@ -79,6 +82,17 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
             entering[side.leaves] += jump
     perimeters = 2.0 * (mesh.volumes[:, None] / mesh.sizes).sum(axis=1)
     return Jumps(total / perimeters, entering, leaving)
+
+
+def _jumps_on_a_line(mesh: TreeMesh, ends: np.ndarray, forward: bool, inflow: DataFunction) -> Jumps:
+    """Of values at the ends of leaves, shape (N, 2), in a flow that everywhere goes one way."""
+    jump = np.zeros(len(mesh) + 1)
+    jump[1:-1] = np.abs(ends[:-1, 1] - ends[1:, 0])
+    first, value = (0, ends[0, 0]) if forward else (-1, ends[-1, 1])
+    place = np.array([mesh.lower if forward else mesh.upper])
+    jump[first] = abs(value - evaluate(inflow, place, "inflow")[0])
+    left, right = jump[:-1], jump[1:]
+    return Jumps(0.5 * (left + right), *((left, right) if forward else (right, left)))
 
 
 def diffusion_jumps(method: DGDiffusion, coefficients: np.ndarray) -> Jumps:

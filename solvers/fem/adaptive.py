@@ -72,8 +72,8 @@ def solve_adaptively(
     --------
     >>> from sciml.solvers.fem import l_shape
     >>> *_, last = solve_adaptively(FEMProblem(source=1.0), l_shape(2), max_unknowns=2000)
-    >>> round(last.u.integral(), 3)
-    0.214
+    >>> bool(0 < 0.2140758 - last.u.integral() < 1e-3)
+    True
     """
     start = mesh
     while True:

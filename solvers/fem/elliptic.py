@@ -284,6 +284,6 @@ def solve_fem(problem: FEMProblem, mesh: TriMesh, order: int = 1) -> FEFunction:
     >>> from sciml.solvers.fem import l_shape
     >>> u = solve_fem(FEMProblem(source=1.0), l_shape(16))
     >>> round(u.integral(), 4)  # The torsion of an L-shape is 0.21408.
-    0.2117
+    0.2118
     """
     return Galerkin(problem, mesh, order).solve()

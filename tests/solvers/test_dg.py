@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -261,6 +262,15 @@ def test_jumps_vanish_with_the_error_and_know_their_side() -> None:
     assert np.isclose(found.leaving[leaf], h.sum())
     assert np.isclose(found.entering.sum(), 2 * h.sum())
     assert np.isclose(found.entering.sum(), found.leaving.sum())
+
+
+@pytest.mark.parametrize("velocity", [2.0, -2.0])
+def test_jumps_on_a_line_are_those_of_faces(velocity: float) -> None:
+    u = np.random.default_rng(4).normal(size=(len(line(5)), 3))
+    constant = DGAdvection(AdvectionProblem((velocity,), 0.0, 0.7), line(5), 2)
+    general = DGAdvection(AdvectionProblem((lambda x: velocity + 0 * x,), 0.0, 0.7), line(5), 2)
+    for a, b in zip(astuple(advection_jumps(constant, u)), astuple(advection_jumps(general, u)), strict=True):
+        assert np.allclose(a, b, rtol=1e-13)
 
 
 def test_jumps_do_not_depend_on_sign_and_scale_with_the_solution() -> None:
