@@ -48,15 +48,17 @@ class Observation(ABC):
         used : float
             p, cells over budget.
         """
-        columns = np.broadcast_arrays(*self.columns(state, used))
-        return np.stack(columns, axis=1).astype(np.float32).clip(*self.bounds)
+        seen = np.empty((len(state), len(self.names)), np.float32)
+        for number, column in enumerate(self.columns(state, used)):
+            seen[:, number] = column
+        return np.clip(seen, *self.bounds, out=seen)
 
     @abstractmethod
-    def columns(self, state: State, used: float) -> list[np.ndarray]:
-        """Return one array, shape (N,) or (1,), for each name."""
+    def columns(self, state: State, used: float) -> list[np.ndarray | float]:
+        """Return one array, shape (N,), or number for each name."""
 
 
-def scaled_log(x: np.ndarray) -> np.ndarray:
+def scaled_log(x: np.ndarray | float) -> np.ndarray:
     """Return log10(max(x, 1e-12)) / 6 + 1: -1 of nothing, 1 of the size of the solution.
 
     Examples
@@ -69,6 +71,9 @@ def scaled_log(x: np.ndarray) -> np.ndarray:
 
 def largest_of_neighbours(state: State, values: np.ndarray) -> np.ndarray:
     """Return the largest value among each cell's neighbours, shape (N,); 0 of a cell without any."""
+    if state.dim == 1:
+        left, right = _beside(values)
+        return np.maximum(left, right)
     found = np.zeros(len(state))
     a, b = state.pairs.T
     np.maximum.at(found, a, values[b])
@@ -76,8 +81,20 @@ def largest_of_neighbours(state: State, values: np.ndarray) -> np.ndarray:
     return found
 
 
+def _beside(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values to the left and to the right on a line, 0 beyond its ends."""
+    padded = np.zeros(len(values) + 2)
+    padded[1:-1] = values
+    return padded[:-2], padded[2:]
+
+
 def mean_of_neighbours(state: State, values: np.ndarray) -> np.ndarray:
     """Return the mean over each cell's neighbours, shape (N,)."""
+    if state.dim == 1:
+        left, right = _beside(values)
+        total = left + right
+        total[1:-1] *= 0.5
+        return total
     a, b = state.pairs.T
     ends = np.concatenate([a, b])
     total = np.bincount(ends, values[np.concatenate([b, a])], minlength=len(state))
@@ -94,14 +111,13 @@ class RawObservation(Observation):
     names = ("own", "first neighbour or largest", "second neighbour or mean", "mean", "used")
     bounds = (0.0, np.inf)
 
-    def columns(self, state: State, used: float) -> list[np.ndarray]:
+    def columns(self, state: State, used: float) -> list[np.ndarray | float]:
         gamma = state.nonconformity
-        if state.centres.shape[1] == 1:
-            padded = np.concatenate([[0.0], gamma, [0.0]])
-            around = [padded[:-2], padded[2:]]
+        if state.dim == 1:
+            around = _beside(gamma)
         else:
-            around = [largest_of_neighbours(state, gamma), mean_of_neighbours(state, gamma)]
-        return [gamma, *around, np.array([gamma.mean()]), np.array([used])]
+            around = largest_of_neighbours(state, gamma), mean_of_neighbours(state, gamma)
+        return [gamma, *around, float(gamma.mean()), used]
 
 
 @observation_registry.register("standard")
@@ -120,19 +136,19 @@ class StandardObservation(Observation):
         "drift",
     )
 
-    def columns(self, state: State, used: float) -> list[np.ndarray]:
+    def columns(self, state: State, used: float) -> list[np.ndarray | float]:
         gamma = state.nonconformity / max(state.deviation, 1e-300)
-        mean = gamma.mean()
-        levels = state.levels.astype(float)
+        sizes = np.empty((4, len(state)))
+        sizes[:3] = gamma, largest_of_neighbours(state, gamma), mean_of_neighbours(state, gamma)
+        sizes[3] = gamma.mean()
+        logs, levels = scaled_log(sizes), state.levels.astype(float)
         return [
-            scaled_log(gamma),
-            scaled_log(largest_of_neighbours(state, gamma)),
-            scaled_log(mean_of_neighbours(state, gamma)),
-            scaled_log(np.array([mean])),
-            np.log10(np.maximum(gamma, SMALLEST) / max(mean, SMALLEST)) / 3,
+            *logs,
+            # From sixths of a decade to thirds.
+            2 * (logs[0] - logs[3]),
             levels / state.level_cap,
             largest_of_neighbours(state, levels) - levels,
-            np.array([used]),
+            used,
             state.inflow_from_worst,
         ]
 
@@ -156,8 +172,8 @@ class RichObservation(Observation):
         """Return the observation of those indicators that it was made for, or of all."""
         return self if self.kinds else RichObservation(indicators)
 
-    def columns(self, state: State, used: float) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
+    def columns(self, state: State, used: float) -> list[np.ndarray | float]:
+        found: list[np.ndarray | float] = []
         for kind in self.kinds:
             eta = state.indicators[kind]
             size = float(np.sqrt((eta**2).mean()))
@@ -165,7 +181,7 @@ class RichObservation(Observation):
             near = largest_of_neighbours(state, relative)
             parts = [relative, near, mean_of_neighbours(state, relative), largest_of_neighbours(state, near)]
             found += [np.log10(np.maximum(part, SMALLEST)) / 3 for part in parts]
-            found.append(scaled_log(np.array([size / max(state.deviation, 1e-300)])))
+            found.append(float(scaled_log(size / max(state.deviation, 1e-300))))
         levels = state.levels.astype(float)
         step = largest_of_neighbours(state, levels) - levels
-        return [*found, levels / state.level_cap, step, np.array([used]), state.inflow_from_worst]
+        return [*found, levels / state.level_cap, step, used, state.inflow_from_worst]

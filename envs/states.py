@@ -24,10 +24,13 @@ class State(ABC):
     problem : problem of a family
     level_cap : int
         Cells of this level are not refined, whoever asks for it.
+    dim : int
+        Number of axes; of one, cells are in the order of the line.
     """
 
     problem: Any
     level_cap: int
+    dim: int = 2
 
     @abstractmethod
     def __len__(self) -> int:
@@ -109,9 +112,9 @@ class State(ABC):
         return self.levels < self.level_cap
 
     @property
-    def inflow_from_worst(self) -> np.ndarray:
-        """How many cells the flow moves within a step out of the worst neighbour into a cell, shape (N,) or (1,)."""
-        return np.zeros(1)
+    def inflow_from_worst(self) -> np.ndarray | float:
+        """How many cells the flow moves within a step out of the worst neighbour into a cell, shape (N,), or 0."""
+        return 0.0
 
     def changed(self, cell: int, action: int) -> "State":
         """Return the state after an action on one cell; the same one where nothing can be done.

@@ -39,6 +39,10 @@ class TreeState(State):
     def __len__(self) -> int:
         return len(self.mesh)
 
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        return self.mesh.dim
+
     def _with(self, mesh: TreeMesh) -> "TreeState":
         return self if mesh.codes is self.mesh.codes else replace(self, mesh=mesh)  # type: ignore[type-var]
 
