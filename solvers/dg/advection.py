@@ -331,11 +331,9 @@ class DGAdvection:
         forward = velocity > 0
         mean = project(self.problem.source, self.mesh, self.cell, "source")
         added = mean * (self.mesh.volumes / abs(velocity))[:, None]
-        gains = added[:, 0] if forward else added[::-1, 0]
         end = np.array([self.mesh.lower if forward else self.mesh.upper])
-        entering = evaluate(self.problem.inflow, end, "inflow") + np.concatenate(
-            [[0.0], np.cumsum(gains)[:-1]]
-        )
+        gains = added[:, 0] if forward else added[::-1, 0]
+        entering = np.cumsum(gains) - gains + evaluate(self.problem.inflow, end, "inflow")
         found = added @ self.cell.local_solver[0 if forward else 1].T
         found[:, 0] += entering if forward else entering[::-1]
         return found

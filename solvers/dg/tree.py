@@ -9,6 +9,7 @@ Balance: leaves that share a face differ by one level at most. `TreeMesh.refine`
 for it; `TreeMesh.coarsen` leaves out what it forbids.
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,14 +146,13 @@ class TreeMesh:
     @cached_property
     def sizes(self) -> np.ndarray:
         """Edge lengths of the leaves, shape (N, d)."""
-        root = (np.array(self.upper) - self.lower) / self.roots
-        return np.ldexp(root, -self.levels[:, None])
+        return np.ldexp(_root_sizes(self.lower, self.upper, self.roots), -self.levels[:, None])
 
     @cached_property
     def origins(self) -> np.ndarray:
         """Lower corners, shape (N, d)."""
-        finest = (np.array(self.upper) - self.lower) / self.roots * 0.5**MAX_LEVEL
-        return np.array(self.lower) + self.corners * finest
+        finest = np.ldexp(_root_sizes(self.lower, self.upper, self.roots), -MAX_LEVEL)
+        return self.corners * finest + self.lower
 
     @property
     def centres(self) -> np.ndarray:
@@ -162,7 +162,7 @@ class TreeMesh:
     @cached_property
     def volumes(self) -> np.ndarray:
         """Lengths or areas, shape (N,)."""
-        return self.sizes.prod(axis=1)
+        return self.sizes[:, 0] if self.dim == 1 else self.sizes[:, 0] * self.sizes[:, 1]
 
     def digest(self) -> str:
         """Return a hash of the leaves, equal for equal meshes on all machines.
@@ -338,6 +338,11 @@ class TreeMesh:
             )
         marked[cells] = True
         return marked
+
+
+@functools.cache
+def _root_sizes(lower: tuple[float, ...], upper: tuple[float, ...], roots: tuple[int, ...]) -> np.ndarray:
+    return (np.array(upper) - lower) / roots
 
 
 def _interleaved(corners: np.ndarray) -> np.ndarray:
