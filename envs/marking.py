@@ -1,7 +1,8 @@
 """`sciml/MarkingTheta-v0`: the agent sets the parameter of an adaptive loop instead of marking cells.
 
 Gillette, Keith and Petrides, SIAM J. Sci. Comput. 46, A264 (2024): solve, estimate, mark in bulk with theta, refine.
-Small theta makes good meshes in many solves, large theta poor ones in few; the budget counts unknowns of all solves.
+Small theta makes good meshes in many solves, large theta poor ones in few; the budget counts the triangles of
+all meshes.
 """
 
 import math
@@ -12,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sciml.errors import ConfigError
-from sciml.solvers.fem import mark_doerfler
+from sciml.solvers.fem import estimate, mark_doerfler
 from sciml.solvers.fem.estimators import ESTIMATORS
 
 from .families import Family, family_of
@@ -29,7 +30,7 @@ class MarkingEnv(gymnasium.Env):
     ================  =========================================================================================
     Action            `Box(-1, 1, (1,))`: theta = (1 + a) / 2, at least 0.02
     Observation       `Box(5)`: triangles used up of the budget, the estimate against that of the start in decades,
-                      and mean deviation, skewness and kurtosis of log10 eta over the triangles, scaled
+                      and standard deviation, skewness and kurtosis of log10 eta over the triangles, scaled
     Reward            log(estimate before / after): their sum is the logarithm of what was gained in all
     Start             a problem of the family on its coarsest mesh
     Terminated        the next mesh would exceed the budget; that step gains nothing
@@ -45,6 +46,8 @@ class MarkingEnv(gymnasium.Env):
     estimator : str
         "residual", "kelly" or "zz".
     max_steps : int
+    level_cap : int
+        Triangles that were bisected so often are not refined.
     render_mode : str, optional
         "rgb_array".
 
@@ -105,7 +108,7 @@ class MarkingEnv(gymnasium.Env):
 
     def _enter(self, state: TriangleState) -> None:
         self.state = state
-        self.eta = state.indicators[self.estimator]
+        self.eta = estimate(state.method, state.u, self.estimator)
         self.estimate = float(np.sqrt((self.eta**2).sum()))
 
     def _observation(self) -> np.ndarray:

@@ -180,10 +180,14 @@ class TreeFunction:
         return float(self.mesh.volumes @ self.coefficients[:, 0])
 
     def distance(self, other: "TreeFunction") -> float:
-        """Return the integral of |u - v|, v of the same degree on any tree of the same roots."""
+        """Return the integral of |u - v|, v of the same degree on any tree of the same roots.
+
+        By p + 3 Gauss nodes per axis of each half of a leaf: to about a percent where u - v changes its sign.
+        """
         mesh = overlay(self.mesh, other.mesh)
-        values = (self.on(mesh).coefficients - other.on(mesh).coefficients) @ self.cell.data_values.T
-        return float(mesh.volumes @ (np.abs(values) @ self.cell.data_rule[1]))
+        basis, weights = self.cell.children_rule
+        values = (self.on(mesh).coefficients - other.on(mesh).coefficients) @ basis.T
+        return float(mesh.volumes @ (np.abs(values) @ weights))
 
     def errors(self, exact: Callable) -> dict[str, float]:
         """Return norms of u - exact by p + 3 Gauss nodes per axis.

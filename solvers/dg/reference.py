@@ -102,6 +102,13 @@ class ReferenceCell:
         return self.evaluate(self.data_rule[0])
 
     @cached_property
+    def children_rule(self) -> tuple[np.ndarray, np.ndarray]:
+        """Polynomials at those nodes of all children, shape (2^d Q, n), and weights: for integrands with kinks."""
+        values = (self.data_values @ self.children).reshape(-1, self.size)
+        count = len(self.children)
+        return values, np.tile(self.data_rule[1] / count, count)
+
+    @cached_property
     def data_moments(self) -> np.ndarray:
         """Matrix from values there to coefficients of the L2 projection, shape (n, Q)."""
         return (self.data_values * self.data_rule[1][:, None]).T

@@ -176,7 +176,7 @@ def test_the_published_reward_number_by_number() -> None:
     change = np.abs(env.state.u(x) - before.u(x)).mean()
     cost = [math.sqrt(n / 40) / (1 - n / 40) for n in (8, 9)]
     wanted = math.log(change + 1e-16) - math.log(1e-16) - 25 * (cost[1] - cost[0])
-    assert reward == pytest.approx(wanted, abs=0.05)
+    assert reward == pytest.approx(wanted, abs=0.01)
     hortative = PublishedReward(barrier="hortative")
     assert hortative.cost(0.25) == pytest.approx(1 / 3 - 1)
     assert hortative.cost(0.01) < 0 < hortative.cost(0.9)
@@ -274,8 +274,8 @@ def test_families_draw_problems_that_are_solved(name: str) -> None:
         family=name,
         budget=10**6,
     )
-    # Bisecting twice halves the edges; of corners the order is that of the singular function.
-    rounds, factor = {"transport": (4, 0.35), "triangles": (9, 0.82)}.get(family.kind, (6, 0.35))
+    # Bisecting twice halves the edges: of corners with an angle of 1.9 pi the error is 2^(-2 / 1.9) = 0.48 times.
+    rounds, factor = {"transport": (4, 0.35), "triangles": (9, 0.55)}.get(family.kind, (6, 0.35))
     for seed in range(3):
         env.reset(seed=seed, options={"start": "coarse"})
         errors = []
@@ -283,7 +283,7 @@ def test_families_draw_problems_that_are_solved(name: str) -> None:
             errors.append(env.state.error)
             env.apply(np.full(len(env.state), len(env.actions) - 1))
         assert errors[-1] < (0.05 if family.kind in ("transport", "triangles") else 1e-3)
-        assert errors[-1] < factor * errors[-2]
+        assert errors[-1] < factor * errors[-3 if family.kind == "triangles" else -2]
 
 
 @pytest.mark.parametrize(
