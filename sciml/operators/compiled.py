@@ -23,8 +23,8 @@ DIGEST = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 """Of what is in this file, for caches of kernels that it is a part of."""
 
 ZERO, HALF, ONE = (np.float32(value) for value in (0.0, 0.5, 1.0))
-# Phi - 1/2 up to x = 5.6.
-P_END = np.float32(5.6)
+# Phi - 1/2 up to x = 5.6; at 5.7 three units in the last place above 1/2.
+P_END = np.float32(5.7)
 P0, P1, P2, P3, P4, P5, P6 = np.array(
     [
         *(0.3989421259350831, 0.03711495476670917, 0.0045877163525671946, 0.0001824931570060193),
@@ -59,24 +59,22 @@ elementwise = functools.partial(compiled, fastmath={"contract"}, error_model="nu
 @elementwise
 def gelu_of(x: np.float32) -> np.float32:
     """Return gelu(x)."""
-    c = min(max(x, -P_END), P_END)
-    s = c * c
+    # Where Phi - 1/2 would end, x P / Q goes on beyond 1/2, which the last line cuts.
+    s = min(x * x, P_END * P_END)
     p = (((((P6 * s + P5) * s + P4) * s + P3) * s + P2) * s + P1) * s + P0
     q = (((Q4 * s + Q3) * s + Q2) * s + Q1) * s + ONE
-    # Beyond the end the limit; rounding must not make Phi negative.
-    limit = HALF if x > P_END else -HALF
-    return x * max(HALF + (c * p / q if c == x else limit), ZERO)
+    return x * min(max(HALF + x * p / q, ZERO), ONE)
 
 
 @elementwise
 def _derivative(x: np.float32) -> np.float32:
-    c = min(max(x, -D_END), D_END)
+    # What is not a number stays so.
+    c = D_END if x > D_END else x
+    c = -D_END if c < -D_END else c
     s = c * c
     p = (((((D6 * s + D5) * s + D4) * s + D3) * s + D2) * s + D1) * s + D0
     q = ((((E5 * s + E4) * s + E3) * s + E2) * s + E1) * s + ONE
-    # Beyond the end the limit; what is not a number stays so.
-    limit = HALF if x > D_END else (-HALF if x < -D_END else x)
-    return HALF + (c * p / q if c == x else limit)
+    return HALF + c * p / q
 
 
 @elementwise

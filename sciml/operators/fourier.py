@@ -146,7 +146,9 @@ def _tables(
         synthesis = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)])
         analysis = weight[:, None] * synthesis
     analysis, synthesis = analysis.reshape(2 * len(k), -1), synthesis.reshape(2 * len(k), -1).T
-    return analysis.to(device, dtype).contiguous(), synthesis.to(device, dtype).contiguous()
+    analysis, synthesis = analysis.to(device, dtype).contiguous(), synthesis.to(device, dtype).contiguous()
+    # Kernels take the points of a line one after the other.
+    return analysis.T.contiguous().T if last else analysis, synthesis
 
 
 @dataclass(frozen=True)
@@ -258,13 +260,16 @@ class TruncatedFourier:
     def last_tables(self, space: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
         """Return what analyses the last axis, transposed, and what synthesises it: shapes (n, 2 * self.shape[-1])."""
         analysis, synthesis = self._tables_of(space, like)[-1]
-        return analysis.T.contiguous(), synthesis
+        return analysis.T, synthesis
+
+    def analyse_transposed_rows(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
+        """Return the transpose of `analyse_rows` times c."""
+        return self._but_the_last(c, [analysis.T for analysis, _ in self._tables_of(space, c)], space)
 
     def analyse_transposed(self, c: Tensor, space: tuple[int, ...]) -> Tensor:
         """Return the transpose of `analyse` times c, which takes gradients of coefficients to those of values."""
-        tables = [analysis.T for analysis, _ in self._tables_of(space, c)]
-        rows = self._but_the_last(c, tables, space)
-        return product(tables[-1], rows).view(c.shape[0], *self.extended(space), c.shape[-1])
+        rows, (table, _) = self.analyse_transposed_rows(c, space), self.last_tables(space, c)
+        return product(table, rows).view(c.shape[0], *self.extended(space), c.shape[-1])
 
     def synthesise(self, c: Tensor, space: tuple[int, ...], add_to: Tensor | None = None) -> Tensor:
         """Return the function with the given coefficients on a grid and its extension.

@@ -8,7 +8,7 @@ cheap to compute again. Points are taken part by part, so that it stays in the p
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.nn.functional import linear, pad
 from .activation import activated, activated_in_place, gelu, times_derivative
 from .fourier import TruncatedFourier
 from .plain import is_plain, owned
-from .products import compiled_tiles, product
+from .products import compiled_steps, numbers, product
 
 __all__ = ["branches", "pointwise_mlp"]
 
@@ -148,9 +148,12 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     onto = start.ndim > 1
     result = start if onto else x.new_empty(*x.shape[:-1], len(second))
     first, bias, second = _filled_up(first, bias, second)
-    given = start, x, first, bias, second
-    if _agree(*given, result) and compiled_tiles() is not None:
-        _mlp_by_tiles(*given, result, activate)
+    if _fused_mlp(start, x, first, bias, second) and start.is_contiguous():
+        compiled_steps().mlp(
+            *(x.shape[-1], len(first), len(second), numbers(x), numbers(first.T), numbers(bias)),
+            *(numbers(second), numbers(second.T), numbers(start), numbers(result), activate),
+        )
+        torch.autograd.graph.increment_version(result)
         return result
     for rows, out in _parts(x, result, width=len(first)):
         hidden = activated_in_place(product(activated(rows) if activate else rows, first.T, bias))
@@ -158,28 +161,21 @@ def _mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, 
     return result
 
 
-def _agree(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, result: Tensor) -> bool:
-    """Whether tiles can do it; what does not fit together is for PyTorch to refuse."""
+def _fused_mlp(start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor) -> bool:
+    """Whether kernels can do it; what does not fit together is for PyTorch to refuse."""
     hidden, out = len(first), len(second)
     return (
-        (first.shape, bias.shape) == ((hidden, x.shape[-1]), (hidden,))
+        _fused(start, x, first, bias, second)
+        and (first.shape, bias.shape) == ((hidden, x.shape[-1]), (hidden,))
         and second.shape == (out, hidden)
         and start.shape in ((out,), (*x.shape[:-1], out))
-        and all(
-            part.dtype == torch.float32 and part.device.type == "cpu" and part.is_contiguous()
-            for part in (start, x, first, bias, second, result)
-        )
     )
 
 
-def _mlp_by_tiles(
-    start: Tensor, x: Tensor, first: Tensor, bias: Tensor, second: Tensor, result: Tensor, activate: bool
-) -> None:
-    weights = [part.detach().contiguous().numpy().reshape(-1) for part in (first.T, bias, second, second.T)]
-    values, to, begin = (part.detach().numpy().reshape(-1) for part in (x, result, start))
-    sizes = first.shape[1], len(first), len(second)
-    compiled_tiles().mlp(*sizes, values, *weights, begin, to, activate)
-    torch.autograd.graph.increment_version(result)
+def _fused(x: Tensor, *others: Tensor | None) -> bool:
+    return compiled_steps() is not None and all(
+        part is None or (part.dtype, part.device.type) == (torch.float32, "cpu") for part in (x, *others)
+    )
 
 
 class _MLP(torch.autograd.Function):
@@ -208,36 +204,62 @@ class _MLP(torch.autograd.Function):
                 return _plain_mlp(x, first, bias, second, second.new_zeros(len(second)), ctx.activate)
 
             return of_start, *_differentiable(function, (x, *parameters), needed, gradients), None
-        hidden_width = len(parameters[0])
-        first, bias, second = _filled_up(*parameters)
-        of_first = of_bias = of_second = None
-        of_x = x.new_empty(x.shape)
-        for rows, change, result in _parts(x, gradient, of_x, width=len(first)):
-            v = activated(rows) if ctx.activate else rows
-            argument = product(v, first.T, bias)
-            hidden = activated(argument)
-            if needed[3]:
-                of_second = _plus_product(of_second, change.T, hidden)
-            if not any(needed[:3]):
-                continue
-            product(change, second, out=hidden)
-            times_derivative(argument, hidden)
-            if needed[1]:
-                of_first = _plus_product(of_first, hidden.T, v)
-            if needed[2]:
-                of_bias = _plus_sum(of_bias, hidden)
-            if needed[0]:
-                product(hidden, first, out=result)
-                if ctx.activate:
-                    times_derivative(rows, result)
+        hidden = len(parameters[0])
+        found = _mlp_gradients(x, *_filled_up(*parameters), gradient.contiguous(), ctx.activate, needed)
+        of_x, of_first, of_bias, of_second = (
+            part if is_needed else None for part, is_needed in zip(found, needed, strict=True)
+        )
         return (
             of_start,
-            of_x if needed[0] else None,
-            None if of_first is None else of_first[:hidden_width],
-            None if of_bias is None else of_bias[:hidden_width],
-            None if of_second is None else of_second[:, :hidden_width],
+            of_x,
+            None if of_first is None else of_first[:hidden],
+            None if of_bias is None else of_bias[:hidden],
+            None if of_second is None else of_second[:, :hidden],
             None,
         )
+
+
+def _mlp_gradients(
+    x: Tensor,
+    first: Tensor,
+    bias: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    activate: bool,
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x and the parameters, at least those needed, from that of the result."""
+    of_x = x.new_empty(x.shape) if needed[0] else None
+    of_first = of_bias = of_second = None
+    if _fused_mlp(gradient, x, first, bias, second):
+        if any(needed[1:3]):
+            of_first, of_bias = first.new_zeros(first.shape[::-1]), torch.zeros_like(bias)
+        of_second = torch.zeros_like(second) if needed[3] else None
+        compiled_steps().mlp_backward(
+            *(x.shape[-1], len(first), len(second), numbers(x), numbers(first.T), numbers(first)),
+            *(numbers(bias), numbers(second), numbers(gradient), activate),
+            *map(numbers, (of_x, of_first, of_bias, of_second)),
+        )
+        return of_x, None if of_first is None else of_first.T, of_bias, of_second
+    for rows, change, *result in _parts(x, gradient, *([] if of_x is None else [of_x]), width=len(first)):
+        v = activated(rows) if activate else rows
+        argument = product(v, first.T, bias)
+        hidden = activated(argument)
+        if needed[3]:
+            of_second = _plus_product(of_second, change.T, hidden)
+        if not any(needed[:3]):
+            continue
+        product(change, second, out=hidden)
+        times_derivative(argument, hidden)
+        if needed[1]:
+            of_first = _plus_product(of_first, hidden.T, v)
+        if needed[2]:
+            of_bias = _plus_sum(of_bias, hidden)
+        for part in result:
+            product(hidden, first, out=part)
+            if activate:
+                times_derivative(rows, part)
+    return of_x, of_first, of_bias, of_second
 
 
 def _branches(
@@ -250,6 +272,18 @@ def _branches(
     activate: bool,
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
+    fourier, space = transform
+    if _fused_branches(x, weight, bias, gate, shift, transform):
+        lines, points, kept = _lines(x, transform)
+        analysis, _ = fourier.last_tables(space, x)
+        rows, mixed = x.new_empty(lines, kept, x.shape[-1]), x.new_empty(*x.shape[:-1], len(weight))
+        gated = None if gate is None else x.new_empty(x.shape)
+        parameters = map(numbers, (weight.T, bias, gate, shift))
+        compiled_steps().branches(
+            *(lines, points, x.shape[-1], kept, len(weight), numbers(x), *parameters, activate),
+            *map(numbers, (analysis, rows, mixed, gated)),
+        )
+        return fourier.analyse_rows(rows, space), mixed, gated
     overwrite = overwrite and x.is_contiguous()
     v = x.new_empty(x.shape) if activate and not overwrite else x
     mixed = x.new_empty(*x.shape[:-1], len(weight))
@@ -259,7 +293,6 @@ def _branches(
         elif activate:
             activated(rows, part)
         product(part, weight.T, bias, out)
-    fourier, space = transform
     coefficients, gated = fourier.analyse(v, space), None
     if gate is not None and shift is not None:
         gated = torch.addcmul(shift, v, gate, out=v if activate or overwrite else x.new_empty(x.shape))
@@ -283,26 +316,83 @@ class _Branches(torch.autograd.Function):
         if _again(gradients):
             function = functools.partial(_plain_branches, transform=ctx.transform, activate=ctx.activate)
             return *_differentiable(function, inputs, needed, gradients), None, None
-        of_coefficients, *changes = (change for change in gradients if change is not None)
-        fourier, space = ctx.transform
-        of_x = fourier.analyse_transposed(of_coefficients, space)
-        of_weight = of_bias = of_gate = of_shift = None
-        for rows, result, mixed, *gated in _parts(x, of_x, *changes):
-            v = activated(rows) if ctx.activate else rows
-            if needed[1]:
-                of_weight = _plus_product(of_weight, mixed.T, v)
-            if needed[2]:
-                of_bias = _plus_sum(of_bias, mixed)
-            product(mixed, weight, result, result)
-            for change in gated:
-                result.addcmul_(change, gate)
-                if needed[3]:
-                    of_gate = _plus_sum(of_gate, v * change)
-                if needed[4]:
-                    of_shift = _plus_sum(of_shift, change)
-            if ctx.activate:
-                times_derivative(rows, result)
-        return of_x if needed[0] else None, of_weight, of_bias, of_gate, of_shift, None, None
+        found = _branches_gradients(x, weight, gate, ctx.transform, ctx.activate, gradients, needed)
+        return *found, None, None
+
+
+def _branches_gradients(
+    x: Tensor,
+    weight: Tensor,
+    gate: Tensor | None,
+    transform: Transform,
+    activate: bool,
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x and the parameters that are needed from those of the results."""
+    fourier, space = transform
+    of_coefficients, *changes = (change.contiguous() for change in gradients if change is not None)
+    of_weight = of_bias = of_gate = of_shift = None
+    if _fused_branches(x, weight, None, gate, gate, transform, *changes):
+        lines, points, kept = _lines(x, transform)
+        analysis, _ = fourier.last_tables(space, x)
+        of_x = x.new_empty(x.shape)
+        if any(needed[1:3]):
+            of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
+        if any(needed[3:]) and gate is not None:
+            of_gate, of_shift = torch.zeros_like(gate), torch.zeros_like(gate)
+        rows = fourier.analyse_transposed_rows(of_coefficients, space)
+        compiled_steps().branches_backward(
+            *(lines, points, x.shape[-1], kept, len(weight), numbers(x), numbers(weight), numbers(gate)),
+            *(activate, numbers(analysis), numbers(rows), *map(numbers, [*changes, None][:2])),
+            *map(numbers, (of_x, of_weight, of_bias, of_gate, of_shift)),
+        )
+        return of_x, of_weight, of_bias, of_gate, of_shift
+    of_x = fourier.analyse_transposed(of_coefficients, space)
+    for rows, result, mixed, *gated in _parts(x, of_x, *changes):
+        v = activated(rows) if activate else rows
+        if needed[1]:
+            of_weight = _plus_product(of_weight, mixed.T, v)
+        if needed[2]:
+            of_bias = _plus_sum(of_bias, mixed)
+        product(mixed, weight, result, result)
+        for change in gated:
+            result.addcmul_(change, cast("Tensor", gate))
+            if needed[3]:
+                of_gate = _plus_sum(of_gate, v * change)
+            if needed[4]:
+                of_shift = _plus_sum(of_shift, change)
+        if activate:
+            times_derivative(rows, result)
+    return of_x, of_weight, of_bias, of_gate, of_shift
+
+
+def _fused_branches(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    shift: Tensor | None,
+    transform: Transform,
+    *changes: Tensor,
+) -> bool:
+    """Whether kernels can do it; what does not fit together is for PyTorch to refuse."""
+    (fourier, space), channels = transform, x.shape[-1]
+    fourier.check_resolution(space)
+    return (
+        _fused(x, weight, bias, gate, shift, *changes)
+        and weight.shape[1:] == (channels,)
+        and x.shape[1:-1] == fourier.extended(space)
+        and (bias is None or bias.shape == (len(weight),))
+        and (gate is None) == (shift is None)
+        and all(part is None or part.shape == (channels,) for part in (gate, shift))
+    )
+
+
+def _lines(x: Tensor, transform: Transform) -> tuple[int, int, int]:
+    """Lines of x along its last axis, their points, and real and imaginary parts that are kept of each."""
+    points = x.shape[-2]
+    return x.shape[:-1].numel() // points, points, 2 * transform[0].shape[-1]
 
 
 def _rows(v: Tensor) -> Tensor:

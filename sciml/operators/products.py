@@ -7,6 +7,7 @@ They are nearly all that an operator does. Plain float32 tensors whose gradients
 import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from sciml.solvers.compiled import kernels
 
 from .plain import is_plain
 
-__all__ = ["NARROW", "compiled_tiles", "product"]
+__all__ = ["NARROW", "compiled_steps", "compiled_tiles", "numbers", "product"]
 
 NARROW = 4
 """Rows and columns of a result below which it is no work for tiles."""
@@ -74,6 +75,16 @@ def compiled_tiles() -> Any:
         return None
     module = kernels("tiles", __package__)
     return module if module is not None and module.AVAILABLE else None
+
+
+def compiled_steps() -> Any:
+    """Return the kernels of `sciml.operators.fused`, likewise."""
+    return None if compiled_tiles() is None else kernels("fused", __package__)
+
+
+def numbers(x: Tensor | None) -> np.ndarray:
+    """Return those of a float32 tensor, of None none, as kernels take them: in its memory if it is contiguous."""
+    return np.empty(0, np.float32) if x is None else x.detach().contiguous().numpy().reshape(-1)
 
 
 @functools.lru_cache(maxsize=64)

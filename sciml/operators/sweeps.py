@@ -1,19 +1,18 @@
 """All layers of an FNO in inference on a processor: one sweep over a function for each of them.
 
 From a function v and the Fourier coefficients of its lines along the last axis a sweep makes those of the next layer,
-line by line in the processor's caches (`sciml.operators.tiles.sweep`). Steps one after the other, each over the whole
+line by line in the processor's caches (`sciml.operators.fused.sweep`). Steps one after the other, each over the whole
 function, would spend as much time on memory as on numbers.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .plain import is_plain, watched
-from .products import compiled_tiles
+from .products import compiled_steps, numbers
 
 if TYPE_CHECKING:
     from .fno import FourierLayer
@@ -23,7 +22,7 @@ __all__ = ["sweep", "sweepable"]
 
 def sweepable(v: Tensor, layers: "Sequence[FourierLayer]") -> bool:
     """Return whether `sweep` can be taken, and nobody looks at what is between."""
-    if torch.is_grad_enabled() or not is_plain(v) or compiled_tiles() is None:
+    if torch.is_grad_enabled() or not is_plain(v) or compiled_steps() is None:
         return False
     return (
         (v.dtype, v.device.type) == (torch.float32, "cpu")
@@ -70,22 +69,20 @@ def sweep(v: Tensor, layers: "Sequence[FourierLayer]", space: tuple[int, ...]) -
     """
     v = v.contiguous()
     fourier = layers[0].spectral.fourier
-    analysis, synthesis = (_numbers(table) for table in fourier.last_tables(space, v))
-    c, values = fourier.analyse(v, space), _numbers(v).reshape(-1, *v.shape[-2:])
+    transposed, table = fourier.last_tables(space, v)
+    analysis, synthesis = numbers(transposed), numbers(table)
+    c, (points, channels), kept = fourier.analyse(v, space), v.shape[-2:], table.shape[1]
+    lines = v.numel() // (points * channels)
     for layer in layers:
-        rows = _numbers(fourier.synthesise_rows(layer.spectral.mix(c), space))
-        found = rows[:0] if layer is layers[-1] else np.empty_like(rows)
-        arrays = [_numbers(parameter).reshape(-1) for parameter in _parameters(layer)]
-        arrays += [np.empty(0, np.float32)] * (7 - len(arrays))
-        compiled_tiles().sweep(
-            *(*values.shape, rows.shape[1], arrays[3].size, values.reshape(-1), synthesis, rows),
-            *(*arrays, layer.activate, analysis, found),
+        rows = fourier.synthesise_rows(layer.spectral.mix(c), space)
+        found = None if layer is layers[-1] else rows.new_empty(rows.shape)
+        arrays = [numbers(parameter) for parameter in _parameters(layer)]
+        arrays += [numbers(None)] * (7 - len(arrays))
+        compiled_steps().sweep(
+            *(lines, points, channels, kept, arrays[3].size, numbers(v), synthesis, numbers(rows)),
+            *(*arrays, layer.activate, analysis, numbers(found)),
         )
-        if found.size:
-            c = fourier.analyse_rows(torch.from_numpy(found), space)
+        if found is not None:
+            c = fourier.analyse_rows(found, space)
     torch.autograd.graph.increment_version(v)
     return v
-
-
-def _numbers(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()

@@ -1,5 +1,6 @@
 """Matrix products and sweeps by compiled tiles: what PyTorch's steps give; several threads are PyTorch's."""
 
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sciml.operators import FNO, fno, products, sweeps
+from sciml.operators import FNO, fno, pointwise, products, sweeps
 from sciml.operators.products import compiled_tiles, product
 
 compiled = pytest.mark.skipif(compiled_tiles() is None, reason="no compiled products here")
@@ -144,6 +145,40 @@ def test_sweeps_are_layer_after_layer(name: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(fno, "sweepable", lambda *given: False)
         assert torch.allclose(model(a), found, rtol=1e-5, atol=1e-5)
         assert np.allclose(model.double()(a.double()), found, rtol=1e-5, atol=1e-5)
+
+
+@compiled
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_by_fused_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, a = built(name)
+    weights, found = torch.randn(3, *a.shape[1:-1], 3), []
+    taken, steps = set(), products.compiled_steps()
+    names = ("branches", "branches_backward", "mlp", "mlp_backward")
+    counted = {n: lambda *given, n=n: (taken.add(n), getattr(steps, n)(*given)) for n in names}
+    monkeypatch.setattr(pointwise, "compiled_steps", lambda: types.SimpleNamespace(**counted))
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(pointwise, "compiled_steps", lambda: None)
+        model.zero_grad()
+        (model(a) * weights).sum().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    assert taken == set(names)
+    model.double().zero_grad()
+    (model(a.double()) * weights).sum().backward()
+    for one, other, parameter in zip(*found, model.parameters(), strict=True):
+        for gradient in (one, other):
+            assert (gradient - parameter.grad).norm() < 2e-5 * parameter.grad.norm()
+
+
+@compiled
+def test_long_sums_round_little() -> None:
+    """Gradients of biases are sums over all points, of numbers of one sign here."""
+    x, one = torch.rand(400_000, 1), torch.ones(1, 1)
+    bias = torch.zeros(1, requires_grad=True)
+    pointwise.pointwise_mlp(x, one, bias, one, torch.zeros(1)).sum().backward()
+    exact = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.gelu(x.double() + exact).sum().backward()
+    assert abs(bias.grad - exact.grad) < 1e-5 * exact.grad
 
 
 @compiled
