@@ -27,10 +27,13 @@ from sciml.solvers.linear import DirectSolver
 from sciml.solvers.timestepping import DORMAND_PRINCE, explicit_system, step
 
 from .fields import TreeFunction, positions, project
-from .reference import ReferenceCell, reference_cell
+from .reference import ReferenceCell, reference_cell, trace_products
 from .tree import TreeMesh
 
 __all__ = ["AdvectionProblem", "DGAdvection", "advect", "solve_advection"]
+
+LARGEST_GROWTH = 1e12
+"""Of errors, beyond which a matrix counts as singular."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class FaceGroup(NamedTuple):
         Leaves on both sides.
     below, above : ndarray, shape (F, n)
         Their polynomials at the Gauss nodes of the face.
+    products : ndarray, shape (2, 2, F, n n)
+        Of those with each other, (below, above) by (below, above).
     weights : ndarray, shape (m, F)
         Of the nodes, areas included.
     flux : ndarray, shape (m, F)
@@ -106,6 +111,7 @@ class FaceGroup(NamedTuple):
     upper: np.ndarray
     below: np.ndarray
     above: np.ndarray
+    products: np.ndarray
     weights: np.ndarray
     flux: np.ndarray
 
@@ -183,42 +189,50 @@ class DGAdvection:
         """Faces between leaves, those of one kind together."""
         faces, cell = self.mesh.faces, self.cell
         kind = 9 * faces.axis + 3 * faces.part_of_lower + faces.part_of_upper
+        order = np.argsort(kind, kind="stable")
+        kind, axes, lower, upper = kind[order], faces.axis[order], faces.lower[order], faces.upper[order]
+        # The finer side, or the lower one of equals, is the face.
+        of_upper = faces.part_of_lower[order] > 0
+        _, weights, flux = self._sides(np.where(of_upper, upper, lower), axes, 1 - of_upper)
         groups = []
-        for value in np.unique(kind):
-            here = np.flatnonzero(kind == value)
-            axis, part_of_lower, part_of_upper = int(value) // 9, int(value) // 3 % 3, int(value) % 3
-            lower, upper = faces.lower[here], faces.upper[here]
-            # The finer side, or the lower one of equals, is the face.
-            own, side = (upper, 0) if part_of_lower else (lower, 1)
-            weights = self._weights(own, axis)
-            flux = self._velocity(self._side(own, axis, side), axis) * weights
-            traces = cell.traces[axis, 1, part_of_lower], cell.traces[axis, 0, part_of_upper]
-            groups.append(FaceGroup(lower, upper, *traces, weights, flux))
+        ends = [*np.flatnonzero(kind[1:] != kind[:-1]) + 1, len(kind)] if len(kind) else []
+        for start, end in itertools.pairwise([0, *ends]):
+            axis, parts = int(kind[start]) // 9, (int(kind[start]) // 3 % 3, int(kind[start]) % 3)
+            traces = cell.traces[axis, 1, parts[0]], cell.traces[axis, 0, parts[1]]
+            products, here = trace_products(cell, axis, *parts), slice(start, end)
+            groups.append(FaceGroup(lower[here], upper[here], *traces, products, weights[here], flux[here]))
         return groups
 
     @cached_property
     def boundary_groups(self) -> list["BoundaryGroup"]:
         """Sides in the boundary, those of one end of an axis together."""
         boundary, groups = self.mesh.boundary, []
+        points, weights, flux = self._sides(boundary.cell, boundary.axis, boundary.side)
+        flux = flux * (2 * boundary.side - 1)[:, None]
         for axis in range(self.mesh.dim):
             for side in range(2):
-                leaves = boundary.cell[(boundary.axis == axis) & (boundary.side == side)]
-                if len(leaves):
-                    points, weights = self._side(leaves, axis, side), self._weights(leaves, axis)
-                    flux = self._velocity(points, axis) * weights * (2 * side - 1)
+                here = (boundary.axis == axis) & (boundary.side == side)
+                if here.any():
+                    trace = self.cell.traces[axis, side, 0]
                     groups.append(
-                        BoundaryGroup(leaves, points, self.cell.traces[axis, side, 0], weights, flux)
+                        BoundaryGroup(boundary.cell[here], points[here], trace, weights[here], flux[here])
                     )
         return groups
 
-    def _side(self, leaves: np.ndarray, axis: int, side: int) -> np.ndarray:
-        """Gauss nodes of sides of leaves, shape (m, F, d)."""
-        points = self.cell.face_nodes(axis, side)
-        return self.mesh.origins[leaves][:, None] + self.mesh.sizes[leaves][:, None] * points
-
-    def _weights(self, leaves: np.ndarray, axis: int) -> np.ndarray:
-        """Of the Gauss nodes of sides, areas included, shape (m, F)."""
-        return (self.mesh.volumes[leaves] / self.mesh.sizes[leaves, axis])[:, None] * self.cell.face_weights
+    def _sides(
+        self, leaves: np.ndarray, axes: np.ndarray, sides: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gauss nodes of sides of leaves, (m, F, d), weights, areas included, and velocity times weights, (m, F)."""
+        mesh, cell = self.mesh, self.cell
+        sizes = mesh.sizes[leaves]
+        points = mesh.origins[leaves][:, None] + sizes[:, None] * cell.side_nodes[axes, sides]
+        areas = mesh.volumes[leaves] / sizes[np.arange(len(leaves)), axes]
+        weights = areas[:, None] * cell.face_weights
+        flux = np.empty_like(weights)
+        for axis in range(mesh.dim):
+            here = axes == axis
+            flux[here] = self._velocity(points[here], axis) * weights[here]
+        return points, weights, flux
 
     @cached_property
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -231,21 +245,20 @@ class DGAdvection:
             diagonal -= weights @ cell.stiffness[axis]
         empty = np.zeros(0, dtype=np.int64)
         found = [(empty, empty, np.zeros((0, size * size)))]
-        for lower, upper, below, above, _, flux in self.face_groups:
-            for weights, up, of_up in (
-                (flux.clip(min=0.0), lower, below),
-                (flux.clip(max=0.0), upper, above),
-            ):
+        for group in self.face_groups:
+            leaves = group.lower, group.upper
+            for up, weights in enumerate((group.flux.clip(min=0.0), group.flux.clip(max=0.0))):
                 here = np.flatnonzero(weights.any(axis=1))
                 # What leaves one leaf enters the other.
-                for down, of_down, sign in ((lower, below, 1.0), (upper, above, -1.0)):
-                    blocks = sign * (weights[here] @ _outer(of_down, of_up))
-                    if down is up:
-                        diagonal[up[here]] += blocks
+                for down, sign in enumerate((1.0, -1.0)):
+                    blocks = (sign * weights[here]) @ group.products[down, up]
+                    if down == up:
+                        diagonal[leaves[up][here]] += blocks
                     else:
-                        found.append((down[here], up[here], blocks))
+                        found.append((leaves[down][here], leaves[up][here], blocks))
         for leaves, _, trace, _, flux in self.boundary_groups:
-            diagonal[leaves] += flux.clip(min=0.0) @ _outer(trace, trace)
+            products = (trace[:, :, None] * trace[:, None, :]).reshape(len(trace), -1)
+            diagonal[leaves] += flux.clip(min=0.0) @ products
         down, up, others = (np.concatenate(part) for part in zip(*found, strict=True))
         return diagonal.reshape(-1, size, size), others.reshape(-1, size, size), down, up
 
@@ -294,13 +307,24 @@ class DGAdvection:
         u = self._in_fronts()
         if u is None:
             try:
-                u = DirectSolver(self.matrix.tocsr()).solve(self.load().ravel()).reshape(len(self.mesh), -1)
+                u = self._solved_at_once()
             except ConvergenceError as error:
                 raise ConvergenceError(
                     f"the steady problem {self.problem.name!r} has no unique solution ({error}): every point must be "
                     "reached from the inflow boundary"
                 ) from error
         return TreeFunction(self.mesh, self.order, u)
+
+    def _solved_at_once(self) -> np.ndarray:
+        matrix, load = self.matrix.tocsr(), self.load().ravel()
+        u = DirectSolver(matrix).solve(load)
+        # A factorisation may miss a singular matrix by rounding; its solution then is nothing but that.
+        growth = float(abs(matrix).sum(axis=1).max() * np.abs(u).max()) / max(
+            float(np.abs(load).max()), 1e-300
+        )
+        if growth > LARGEST_GROWTH:
+            raise ConvergenceError(f"the matrix is singular: it enlarges errors {growth:.0e} times")
+        return u.reshape(len(self.mesh), -1)
 
     def _in_fronts(self) -> np.ndarray | None:
         """Solve leaf by leaf along the flow, those together that are not downstream of each other.
@@ -382,11 +406,6 @@ class DGAdvection:
                 f"the solution of {problem.name!r} is not finite at time {end}: check its data"
             )
         return u
-
-
-def _outer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Products of traces at each node, shape (F, n n)."""
-    return (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
 
 
 def solve_advection(problem: AdvectionProblem, mesh: TreeMesh, order: int = 3) -> TreeFunction:

@@ -18,7 +18,7 @@ import numpy as np
 from sciml.errors import ConfigError
 from sciml.solvers.legendre import gauss, legendre
 
-__all__ = ["ReferenceCell", "reference_cell"]
+__all__ = ["ReferenceCell", "reference_cell", "trace_products"]
 
 MAX_ORDER = 12
 
@@ -128,6 +128,11 @@ class ReferenceCell:
             found.append(self.evaluate(points))
         return np.array(found).reshape(self.dim, 2, 3, *found[0].shape)
 
+    @cached_property
+    def side_nodes(self) -> np.ndarray:
+        """Gauss nodes of all sides, shape (axis, side, F, d)."""
+        return np.array([[self.face_nodes(axis, side) for side in range(2)] for axis in range(self.dim)])
+
     def face_nodes(self, axis: int, side: int) -> np.ndarray:
         """Return the Gauss nodes of a whole side, shape (F, d)."""
         points = np.full((len(self.face_weights), self.dim), float(side))
@@ -178,6 +183,18 @@ def reference_cell(dim: int, order: int) -> ReferenceCell:
     True
     """
     return ReferenceCell(dim, order)
+
+
+@functools.lru_cache(maxsize=64)
+def trace_products(cell: ReferenceCell, axis: int, below: int, above: int) -> np.ndarray:
+    """Return products of polynomials at the nodes of a face, shape (2, 2, F, n n), of (below, above) with themselves.
+
+    Below are those on the upper side of the leaf below, above those on the lower side of the other; of either side
+    that part which `ReferenceCell.traces` counts.
+    """
+    sides = np.stack([cell.traces[axis, 1, below], cell.traces[axis, 0, above]])
+    products = sides[:, None, :, :, None] * sides[None, :, :, None, :]
+    return products.reshape(2, 2, len(cell.face_weights), -1)
 
 
 def _product(factors: list[np.ndarray]) -> np.ndarray:

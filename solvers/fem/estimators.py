@@ -34,23 +34,7 @@ def flux_jumps(method: Galerkin, u: FEFunction) -> np.ndarray:
     ends = mesh.vertices[mesh.edges]
     tangents = ends[:, 1] - ends[:, 0]
     normals = np.stack([tangents[:, 1], -tangents[:, 0]], axis=1) / mesh.edge_lengths[:, None]
-    difference = np.zeros((len(mesh.edges), len(along)))
-    local = u.values[method.space.elements]
-    for side, (j, k) in enumerate(OPPOSITE):
-        # Edges run from the vertex of the lower number to the other, triangles may see them the other way.
-        nodes = np.zeros((len(along), 3))
-        nodes[:, j], nodes[:, k] = 1 - along, along
-        if order == 1:
-            slopes = (local[:, None, :] @ mesh.gradients).repeat(len(along), axis=1)
-        else:
-            slopes = np.einsum("ti,qik->tqk", local, basis(order, nodes)[1]) @ mesh.gradients
-        turned = mesh.triangles[:, j] > mesh.triangles[:, k]
-        slopes[turned] = slopes[turned, ::-1]
-        edge = mesh.triangle_edges[:, side]
-        # The normal of an edge points to the right of its direction: out of the triangle that sees it so.
-        flux = (slopes * normals[edge, None]).sum(axis=-1)
-        difference[edge[~turned]] += flux[~turned]
-        difference[edge[turned]] -= flux[turned]
+    difference = _differences(method, u, normals, along)
     points = ends[:, :1] + along[:, None] * tangents[:, None]
     if callable(problem.diffusion):
         a = evaluate(problem.diffusion, points.reshape(-1, 2), "diffusion").reshape(difference.shape)
@@ -66,6 +50,37 @@ def flux_jumps(method: Galerkin, u: FEFunction) -> np.ndarray:
         difference[natural] -= h
     difference[np.setdiff1d(mesh.boundary_edges, natural, assume_unique=True)] = 0.0
     return (difference**2 @ weights) * mesh.edge_lengths
+
+
+def _differences(method: Galerkin, u: FEFunction, normals: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Normal derivatives of one triangle less those of the other, at points along each edge; in the boundary outward.
+
+    Normals point to the right of edges, which run from the vertex of the lower number to the other.
+    """
+    mesh, local = method.mesh, u.values[method.space.elements]
+    if method.order == 1:
+        slopes = (local[:, None, :] @ mesh.gradients)[:, 0]
+        first, second = mesh.edge_triangles.T
+        jumps = slopes[first] - slopes[second]
+        outer = mesh.boundary_edges
+        jumps[outer] = slopes[first[outer]]
+        found = (jumps * normals).sum(axis=1)
+        from_inside = mesh.vertices[mesh.edges[outer, 0]] - mesh.centroids[first[outer]]
+        found[outer] *= np.sign((from_inside * normals[outer]).sum(axis=1))
+        return np.repeat(found[:, None], len(along), axis=1)
+    found = np.zeros((len(mesh.edges), len(along)))
+    for side, (j, k) in enumerate(OPPOSITE):
+        nodes = np.zeros((len(along), 3))
+        nodes[:, j], nodes[:, k] = 1 - along, along
+        slopes = np.einsum("ti,qik->tqk", local, basis(method.order, nodes)[1]) @ mesh.gradients
+        # Triangles may see edges the other way: those that see them as they run have them to their left.
+        turned = mesh.triangles[:, j] > mesh.triangles[:, k]
+        slopes[turned] = slopes[turned, ::-1]
+        edge = mesh.triangle_edges[:, side]
+        flux = (slopes * normals[edge, None]).sum(axis=-1)
+        found[edge[~turned]] += flux[~turned]
+        found[edge[turned]] -= flux[turned]
+    return found
 
 
 def _residual(method: Galerkin, u: FEFunction) -> np.ndarray:
