@@ -1,6 +1,7 @@
 """Data functions: numbers or callables of position, checked where they are evaluated."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +201,8 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
     ConfigError
         If the result has another shape, is not real, or is not finite (the message says where).
     """
+    if isinstance(function, float | int) and math.isfinite(function):
+        return np.full(len(points), float(function))
     try:
         raw = function(*points.T) if callable(function) else function
     except (TypeError, ValueError) as error:

@@ -235,13 +235,18 @@ class DGAdvection:
         return points, weights, flux
 
     @cached_property
+    def _inside(self) -> np.ndarray:
+        """Velocity at the nodes of leaves, shape (d, N, nodes)."""
+        points = positions(self.mesh, self.cell.nodes)
+        return np.array([self._velocity(points, axis) for axis in range(self.mesh.dim)])
+
+    @cached_property
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Diagonal blocks (N, n, n), and others (m, n, n) with the leaves downstream and upstream of them."""
         mesh, cell, size = self.mesh, self.cell, self.cell.size
-        points = positions(mesh, cell.nodes)
         diagonal = np.zeros((len(mesh), size * size))
         for axis in range(mesh.dim):
-            weights = self._velocity(points, axis) * (mesh.volumes / mesh.sizes[:, axis])[:, None]
+            weights = self._inside[axis] * (mesh.volumes / mesh.sizes[:, axis])[:, None]
             diagonal -= weights @ cell.stiffness[axis]
         empty = np.zeros(0, dtype=np.int64)
         found = [(empty, empty, np.zeros((0, size * size)))]
@@ -365,10 +370,8 @@ class DGAdvection:
     @cached_property
     def stable_step(self) -> float:
         """Longest step of `advect`: 1 / ((2 p + 1) sum_a max |b_a| / h_a), of the leaf where it is least."""
-        points = positions(self.mesh, self.cell.nodes)
-        speeds = [np.abs(self._velocity(points, axis)).max(axis=1) for axis in range(self.mesh.dim)]
-        rates = sum(speed / self.mesh.sizes[:, axis] for axis, speed in enumerate(speeds))
-        fastest = float(np.max(rates))
+        speeds = np.abs(self._inside).max(axis=2)
+        fastest = float((speeds.T / self.mesh.sizes).sum(axis=1).max())
         return 1.0 / ((2 * self.order + 1) * fastest) if fastest else math.inf
 
     def advance(self, coefficients: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -391,16 +394,20 @@ class DGAdvection:
             for i in range(count):
                 u, _ = step(DORMAND_PRINCE, system, start + i * dt, u, dt)
         else:
-            mass, load, shape = self.mesh.volumes[:, None], self.load(), u.shape
-            constant = load if load.any() else None
+            scale = dt / self.mesh.volumes
+            matrix = self.matrix
+            rows = np.repeat(scale, np.diff(matrix.indptr))
+            generator = sp.bsr_array(
+                (matrix.data * -rows[:, None, None], matrix.indices, matrix.indptr), shape=matrix.shape
+            )
+            gain, u = (self.load() * scale[:, None]).ravel(), u.ravel()
             for _ in range(count):
-                term = u
-                for k in range(1, max(self.order + 1, 3) + 1):
-                    change = -(self.matrix @ term.ravel()).reshape(shape)
-                    if k == 1 and constant is not None:
-                        change += constant
-                    term = change * (dt / k) / mass
-                    u = u + term
+                end = u
+                # Horner's scheme.
+                for k in range(max(self.order + 1, 3), 0, -1):
+                    end = u + (generator @ end + gain) / k
+                u = end
+            u = u.reshape(coefficients.shape)
         if not np.isfinite(u).all():
             raise ConvergenceError(
                 f"the solution of {problem.name!r} is not finite at time {end}: check its data"

@@ -26,7 +26,7 @@ from .mesh import TriMesh
 
 __all__ = ["FEMProblem", "Galerkin", "solve_fem"]
 
-FULL = 150
+FULL = 300
 """Unknowns up to which matrices are full."""
 
 
