@@ -23,7 +23,7 @@ from sciml.solvers.fem import FEMProblem, TriMesh, l_shape, rectangle
 
 from .functions import Arcs, Fronts, Layer, Peaks, PlanePeaks, Rotating
 
-__all__ = ["Family", "Sample", "family_of", "family_registry"]
+__all__ = ["Family", "Mixture", "Sample", "family_of", "family_registry"]
 
 
 class Sample(NamedTuple):
@@ -67,6 +67,27 @@ def family_of(family: str | Family, kind: str) -> Family:
             f"family {family!r} is of kind {made.kind!r}, not {kind!r}: choose one of {fitting}"
         )
     return made
+
+
+@dataclass(frozen=True)
+class Mixture(Family):
+    """Problems of several families of one kind, each as often as the others.
+
+    Attributes
+    ----------
+    parts : tuple of Family
+    """
+
+    parts: tuple[Family, ...]
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """That of the parts."""
+        return self.parts[0].kind
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        """Draw a family, and a problem of it."""
+        return self.parts[int(rng.integers(len(self.parts)))].sample(rng)
 
 
 Range = tuple[float, float]

@@ -5,6 +5,7 @@ is the loop `deploy`, the same for all: decide, act, solve, until the budget is 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,17 +46,27 @@ class Policy(ABC):
 
 
 class Trace(NamedTuple):
-    """Cells and relative L2 errors of a run, from the coarsest mesh on, and the last state."""
+    """Cells, degrees of freedom and relative L2 errors of a run, from the coarsest mesh on, and the last state."""
 
     cells: np.ndarray
+    unknowns: np.ndarray
     errors: np.ndarray
     state: State
 
 
-def deploy(policy: Policy, state: State, budget: int, *, cycles: int = 1000, seed: int = 0) -> Trace:
-    """Let a policy refine until its mesh would have ``budget`` cells, it changes nothing, or cycles are over.
+def deploy(
+    policy: Policy,
+    state: State,
+    budget: int,
+    *,
+    cycles: int = 1000,
+    seed: int = 0,
+    visit: Callable[[State], object] | None = None,
+) -> Trace:
+    """Let a policy act until its mesh would have ``budget`` cells, was there before, or cycles are over.
 
-    Meshes that reach the budget are no part of the trace: all policies have the same budget.
+    Meshes that reach the budget are no part of the trace: all policies have the same budget. ``visit`` is called with
+    every other state but the first.
 
     Examples
     --------
@@ -69,15 +80,18 @@ def deploy(policy: Policy, state: State, budget: int, *, cycles: int = 1000, see
     if budget <= len(state):
         raise ConfigError(f"budget={budget}: the mesh has {len(state)} cells already, give more")
     rng = np.random.default_rng(seed)
-    cells, errors = [len(state)], [state.error]
+    states, seen = [state], {state.digest()}
     for _ in range(cycles):
         following = state.acted(policy.actions(state, budget, rng))
-        if following is state or len(following) >= budget or following.digest() == state.digest():
+        if following is state or len(following) >= budget or (digest := following.digest()) in seen:
             break
+        seen.add(digest)
         state = following
-        cells.append(len(state))
-        errors.append(state.error)
-    return Trace(np.array(cells), np.array(errors), state)
+        states.append(state)
+        if visit is not None:
+            visit(state)
+    columns = ([len(state), state.unknowns, state.error] for state in states)
+    return Trace(*(np.array(column) for column in zip(*columns, strict=True)), state)
 
 
 def _marks(state: State, cells: np.ndarray) -> np.ndarray:

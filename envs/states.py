@@ -6,7 +6,7 @@ its solution is computed when it is asked for, once.
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class State(ABC):
 
     Attributes
     ----------
+    kind : str
+        What is solved, as families call it.
     problem : problem of a family
     level_cap : int
         Cells of this level are not refined, whoever asks for it.
@@ -28,6 +30,7 @@ class State(ABC):
         Number of axes; of one, cells are in the order of the line.
     """
 
+    kind: ClassVar[str]
     problem: Any
     level_cap: int
     dim: int = 2
@@ -35,6 +38,11 @@ class State(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of cells, which budgets count."""
+
+    @property
+    @abstractmethod
+    def unknowns(self) -> int:
+        """Degrees of freedom of the solution, by which strategies are compared."""
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class TreeState(State):
     @property
     def dim(self) -> int:  # type: ignore[override]
         return self.mesh.dim
+
+    @property
+    def unknowns(self) -> int:
+        return len(self.mesh) * (self.order + 1) ** self.mesh.dim
 
     def _with(self, mesh: TreeMesh) -> "TreeState":
         return self if mesh.codes is self.mesh.codes else replace(self, mesh=mesh)  # type: ignore[type-var]
@@ -154,6 +158,7 @@ class AdvectionState(TreeState):
     level_cap : int
     """
 
+    kind: ClassVar[str] = "advection"
     problem: AdvectionProblem
     mesh: TreeMesh
     order: int = 3
@@ -187,6 +192,7 @@ class DiffusionState(TreeState):
     level_cap : int
     """
 
+    kind: ClassVar[str] = "poisson"
     problem: DiffusionProblem
     mesh: TreeMesh
     order: int = 3
@@ -225,6 +231,7 @@ class TransportState(TreeState):
     level_cap : int
     """
 
+    kind: ClassVar[str] = "transport"
     problem: AdvectionProblem
     mesh: TreeMesh
     start: TreeFunction | None = None

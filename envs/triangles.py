@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class TriangleState(State):
         How often each triangle was bisected; 0 by default.
     """
 
+    kind: ClassVar[str] = "triangles"
     problem: FEMProblem
     mesh: TriMesh
     level_cap: int = 20
@@ -39,6 +40,10 @@ class TriangleState(State):
 
     def __len__(self) -> int:
         return len(self.mesh)
+
+    @property
+    def unknowns(self) -> int:
+        return self.method.space.size
 
     @cached_property
     def levels(self) -> np.ndarray:

@@ -25,6 +25,7 @@ FLOORS = {
     "sciml.provenance": 0,
     "sciml.registry": 0,
     "sciml.report": 0,
+    "sciml.runs": 0,
     "sciml.solvers": 1,
     "sciml.datasets": 2,
     "sciml.envs": 3,

@@ -24,6 +24,7 @@ from sciml.metrics import relative_l2
 from sciml.operators import FNOConfig, Operator
 from sciml.operators.base import MODEL_FILE, operator_of
 from sciml.provenance import jsonable
+from sciml.runs import open_run
 
 from .config import TrainConfig
 from .data import Pairs, load_pairs
@@ -32,7 +33,7 @@ from .objective import Objective, fit_normalisers
 from .parallel import Team, resolve_device, team
 from .prediction import predict_pairs
 from .reports import report_training
-from .run_folder import BEST_FILE, Average, Progress, load_checkpoint, open_run, save_checkpoint
+from .run_folder import BEST_FILE, STALE, Average, Progress, load_checkpoint, save_checkpoint
 from .scores import no_skill_errors
 
 __all__ = ["DIVERGED", "learning_rate", "train"]
@@ -206,7 +207,14 @@ class _Trainer:
         self, resume: bool, overwrite: bool, progress: bool, tensorboard: bool, checkpoint_seconds: float
     ) -> dict[str, Any]:
         if self.team.leads:
-            open_run(self.output, self.resolved, resume, overwrite)
+            open_run(
+                self.output,
+                self.resolved,
+                finished=MODEL_FILE,
+                stale=STALE,
+                resume=resume,
+                overwrite=overwrite,
+            )
         self.team.wait()
         state = Progress()
         if resume:

@@ -7,19 +7,15 @@ draws are functions of seed, epoch, step and sample, so this is all there is to 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml.errors import ConfigError, OutputExistsError
-from sciml.files import read_json, write_json
 from sciml.operators import Operator
 from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors, save_tensors
-from sciml.provenance import collect, first_difference
 
-__all__ = ["BEST_FILE", "Progress", "load_checkpoint", "open_run", "save_checkpoint"]
+__all__ = ["BEST_FILE", "STALE", "Progress", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST_FILE = "best.safetensors"
@@ -75,42 +71,6 @@ class Progress:
         """Whether the validation error has not fallen for so many epochs."""
         best = self.best()
         return bool(patience and best and self.epoch - 1 - best["epoch"] >= patience)
-
-
-def open_run(output: Path, resolved: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    """Start a run folder, or make sure that it is one of the same settings.
-
-    Raises
-    ------
-    OutputExistsError
-        If it is taken.
-    """
-    if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other: choose one")
-    config_file = output / "config.json"
-    if output.exists() and not output.is_dir():
-        raise OutputExistsError(f"output {str(output)!r} is a file: name a folder")
-    taken = output.exists() and any(output.iterdir())
-    if taken and not config_file.exists():
-        raise OutputExistsError(f"output {str(output)!r} holds other files than a run: choose another folder")
-    if taken and not (resume or overwrite):
-        state = "a finished run" if (output / MODEL_FILE).exists() else "an unfinished run"
-        raise OutputExistsError(
-            f"output {str(output)!r} holds {state}: pass --resume to go on, --overwrite to start again, "
-            "or choose another path"
-        )
-    if taken and resume:
-        recorded = {key: value for key, value in read_json(config_file).items() if key != "provenance"}
-        if recorded != resolved:
-            raise OutputExistsError(
-                f"output {str(output)!r} holds a run of other settings ({first_difference(recorded, resolved)}): "
-                "resume it with its own, or choose another path"
-            )
-        return
-    for pattern in STALE:
-        for file in output.glob(pattern):
-            file.unlink()
-    write_json(config_file, {**resolved, "provenance": collect()})
 
 
 def save_checkpoint(

@@ -1,0 +1,270 @@
+"""Agents: networks that learn to refine one cell at a time, and decide for all cells of a mesh at once.
+
+Training is that of stable-baselines3, in the environments of `sciml.envs.environments`. An agent that is deployed sees
+every cell of a mesh as it saw its own; those that it would refine most gladly are refined, a part of the mesh in each
+cycle, so that decisions rest on solutions that are not too old.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium
+import numpy as np
+
+from sciml.errors import ConfigError
+from sciml.registry import unknown_name
+
+from .environments import RefinementEnv
+from .families import Mixture, family_of
+from .policies import Policy
+from .states import COARSEN, KEEP, REFINE, State
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from torch import Tensor, nn
+
+__all__ = ["AGENT_FILE", "ENVIRONMENTS", "Agent", "AgentConfig", "algorithm", "environment", "preferences"]
+
+AGENT_FILE = "agent.safetensors"
+ENVIRONMENTS = {
+    "advection": "sciml/AMR1DAdvection-v0",
+    "poisson": "sciml/AMR1DPoisson-v0",
+    "transport": "sciml/AMRTreeAdvection-v0",
+    "triangles": "sciml/AMRTriPoisson-v0",
+}
+"""Environments by the kind of their problems."""
+AT_ONCE = 0.15
+"""Part of a mesh that an agent refines in a cycle at most."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """What an agent is, and what it learns from.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of its range.
+    """
+
+    families: tuple[str, ...] = ()
+    """Where problems come from; by default the environment's own family."""
+    budget: int = 0
+    """Cells that may not be reached in training; 0: the environment's own."""
+    observation: str = "rich"
+    """What is seen of a cell: rich, standard, or raw (as published)."""
+    reward: str = "published"
+    """published, error-drop or log-error-drop."""
+    start: Literal["random", "coarse"] = "random"
+    """Meshes at the start of episodes."""
+    algorithm: Literal["ppo", "a2c", "dqn"] = "ppo"
+    """Of stable-baselines3."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the network's layers, with ReLU."""
+    imitate: int = 60
+    """Problems on which an oracle's meshes are imitated before any reward is seen; 0: none."""
+    oracle: str = "true-error"
+    """The policy that makes them: true-error, look-ahead, or another one's name."""
+    steps: int = 40_000
+    """Actions of reinforcement learning, all environments together; 0: imitation only."""
+    environments: int = 8
+    """Side by side, in one process."""
+    learning_rate: float = 1e-4
+    """Of reinforcement learning."""
+    discount: float = 0.99
+    """gamma."""
+    entropy: float = 0.0
+    """Weight of the policy's entropy in the loss (not of dqn)."""
+    segment: int = 8_000
+    """Actions between two evaluations on held-out problems, after which the best agent is kept."""
+    validate: int = 8
+    """Held-out problems of the training families, for that."""
+    seed: int = 0
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        for name in ("environments", "segment", "validate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: it must be at least 1")
+        for name in ("budget", "imitate", "steps", "entropy", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)}: it must not be negative")
+        if not 0 < self.learning_rate < 1 or not 0 <= self.discount <= 1:
+            raise ConfigError(
+                f"learning_rate={self.learning_rate}, discount={self.discount}: choose a rate between 0 and 1, a "
+                "discount from 0 to 1"
+            )
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"hidden={self.hidden}: give at least one width")
+        if self.algorithm not in ("ppo", "a2c", "dqn"):
+            raise unknown_name("algorithm", self.algorithm, ["ppo", "a2c", "dqn"])
+        if not self.imitate and not self.steps:
+            raise ConfigError("imitate=0 and steps=0: nothing would be learned, give one of them")
+
+
+def environment(kind: str, config: AgentConfig, **options: Any) -> RefinementEnv:
+    """Return the environment of a kind of problems as an agent sees it; options are the environment's.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind, or the environment refuses a setting.
+    """
+    if kind not in ENVIRONMENTS:
+        raise unknown_name("kind of problems", kind, list(ENVIRONMENTS))
+    if config.families:
+        parts = tuple(family_of(name, kind) for name in config.families)
+        options.setdefault("family", parts[0] if len(parts) == 1 else Mixture(parts))
+    if config.budget:
+        options.setdefault("budget", config.budget)
+    options = {
+        "observation": config.observation,
+        "reward": config.reward,
+        "start": config.start,
+        **options,
+    }
+    made = gymnasium.make(ENVIRONMENTS[kind], disable_env_checker=True, **options).unwrapped
+    assert isinstance(made, RefinementEnv)
+    return made
+
+
+def algorithm(kind: str, config: AgentConfig, tensorboard: Path | None = None) -> "BaseAlgorithm":
+    """Return stable-baselines3's algorithm with environments whose rewards are scaled to unit variance.
+
+    Its network is the agent's, with the initial weights of the seed.
+    """
+    from stable_baselines3 import A2C, DQN, PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+    from torch import nn
+
+    made: list[Callable[[], gymnasium.Env]] = [lambda: environment(kind, config)] * config.environments
+    venv = VecNormalize(
+        VecMonitor(DummyVecEnv(made)), norm_obs=False, norm_reward=True, gamma=config.discount
+    )
+    shared: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "env": venv,
+        "learning_rate": config.learning_rate,
+        "gamma": config.discount,
+        "policy_kwargs": {"net_arch": list(config.hidden), "activation_fn": nn.ReLU},
+        "seed": config.seed,
+        "device": "cpu",
+        "tensorboard_log": None if tensorboard is None else str(tensorboard),
+    }
+    if config.algorithm == "ppo":
+        return PPO(**shared, n_steps=250, batch_size=500, n_epochs=5, ent_coef=config.entropy, target_kl=0.02)
+    if config.algorithm == "a2c":
+        return A2C(**shared, n_steps=20, ent_coef=config.entropy)
+    # Exploration of one rate, whatever was learned before.
+    return DQN(
+        **shared,
+        buffer_size=50_000,
+        learning_starts=1000,
+        batch_size=128,
+        train_freq=4,
+        target_update_interval=1000,
+        exploration_initial_eps=0.1,
+        exploration_final_eps=0.1,
+    )
+
+
+def preferences(policy: "nn.Module", observations: "Tensor") -> "Tensor":
+    """Return what a network of stable-baselines3 makes of each action: logits, or values of dqn; shape (N, actions)."""
+    if hasattr(policy, "q_net"):
+        return policy.q_net(observations)
+    return policy.get_distribution(observations).distribution.logits
+
+
+@dataclass(frozen=True, eq=False)
+class Agent(Policy):
+    """A trained network as a policy.
+
+    Parameters
+    ----------
+    kind : str
+        Of the problems that it was trained on.
+    config : AgentConfig
+    network : Module
+        Policy of stable-baselines3.
+
+    Examples
+    --------
+    >>> agent = Agent.load("runs/agent")  # doctest: +SKIP
+    >>> deploy(agent, env.state, budget=160).errors[-1]  # doctest: +SKIP
+    """
+
+    kind: str
+    config: AgentConfig
+    network: "nn.Module" = field(repr=False)
+
+    def __post_init__(self) -> None:
+        # Observations know the environment's indicators.
+        object.__setattr__(self, "environment", environment(self.kind, self.config))
+
+    def seen(self, state: State, budget: int) -> np.ndarray:
+        """Return the preferences for each action of every cell, shape (N, actions).
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind than those it was trained on.
+        """
+        import torch
+
+        if state.kind != self.kind:
+            raise ConfigError(
+                f"an agent trained on {self.kind!r} problems cannot act on {state.kind!r}: train one for them"
+            )
+        observations = self.environment.observe(state, len(state) / budget)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            return preferences(self.network, torch.from_numpy(observations)).numpy()
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Refine those cells where that is preferred most, `AT_ONCE` of all, and coarsen where that is preferred."""
+        found, possible = self.seen(state, budget), list(self.environment.actions)  # type: ignore[attr-defined]
+        refining = possible.index(REFINE)
+        gain = found[:, refining] - np.delete(found, refining, axis=1).max(axis=1)
+        wanted = np.flatnonzero((gain > 0) & state.refinable)
+        order = wanted[np.argsort(-gain[wanted], kind="stable")]
+        order = order[: max(1, int(AT_ONCE * len(state)))]
+        # As many as the budget has room for, balance and conformity included.
+        while len(order) and len(state.refined(order)) >= budget:
+            order = order[: len(order) // 2]
+        actions = np.full(len(state), KEEP)
+        if COARSEN in possible:
+            actions[found.argmax(axis=1) == possible.index(COARSEN)] = COARSEN
+        actions[order] = REFINE
+        return actions
+
+    def save(self, path: str | Path, description: dict[str, Any] | None = None) -> None:
+        """Write network and settings to a safetensors file."""
+        import dataclasses
+
+        from sciml.operators.storage import save_tensors
+
+        header = {"kind_of_problems": self.kind, "config": dataclasses.asdict(self.config)}
+        save_tensors(path, dict(self.network.state_dict()), "agent", {**header, **(description or {})})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Agent":
+        """Read an agent from its file, or from the folder of a finished run.
+
+        Raises
+        ------
+        DatasetFormatError
+            If the file is missing, damaged or no agent.
+        """
+        from sciml.operators.storage import load_tensors
+
+        file = Path(path) / AGENT_FILE if Path(path).is_dir() else Path(path)
+        tensors, header = load_tensors(file, "agent")
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in header["config"].items()
+        }
+        config = AgentConfig(**settings)
+        network = algorithm(header["kind_of_problems"], config).policy
+        network.load_state_dict(tensors)
+        return cls(header["kind_of_problems"], config, network)

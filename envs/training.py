@@ -1,0 +1,267 @@
+"""Training of agents: imitation of an oracle, then reinforcement learning, in segments that can be done again.
+
+A segment begins with fresh seeds, environments and random states, all functions of the run's seed and the segment's
+number, and ends with an evaluation on held-out problems and a checkpoint. So a run that was interrupted goes on with
+the segment that it was in, and ends with the same agent as one that was not.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciml.files import locked, read_json, write_json
+from sciml.provenance import jsonable
+from sciml.runs import open_run
+
+from .agents import AGENT_FILE, Agent, AgentConfig, algorithm, environment
+from .evaluation import error_at, held_out
+from .imitation import imitate
+from .policies import Doerfler, deploy, policy_registry
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from torch import Tensor
+
+__all__ = ["train_agent"]
+
+CHECKPOINT = "checkpoint.safetensors"
+HISTORY = "history.json"
+STALE = (CHECKPOINT, AGENT_FILE, HISTORY, "tensorboard/*/events.*", "evaluation*")
+REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""Arrays of a replay buffer."""
+COLLAPSE = 0.5
+"""Part of a budget below which an agent that stops has not done its work."""
+
+
+def train_agent(
+    kind: str,
+    config: AgentConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Train an agent and write its run folder.
+
+    Parameters
+    ----------
+    kind : str
+        Of problems: advection, poisson, transport or triangles.
+    config : AgentConfig
+    output : path
+        Folder for ``config.json``, ``history.json``, ``checkpoint.safetensors`` and at last ``agent.safetensors``.
+    resume, overwrite : bool
+        Go on with a run, or discard it.
+    progress : bool
+        Whether to show a bar.
+    tensorboard : bool
+        Whether stable-baselines3 writes its logs to ``tensorboard``.
+
+    Returns
+    -------
+    dict
+        "score", of the best agent on held-out problems (its error over that of small Doerfler steps on the jumps, at
+        the same number of unknowns), "best" (after which segment, 0 is imitation) and "history".
+
+    Raises
+    ------
+    ConfigError
+        If a setting is impossible.
+    OutputExistsError
+        If the folder is taken.
+
+    Examples
+    --------
+    >>> train_agent("advection", AgentConfig(steps=0), "runs/agent")["score"]  # doctest: +SKIP
+    1.0
+    """
+    output = Path(output)
+    policy_registry[config.oracle]
+    environment(kind, config)
+    resolved = {"kind": kind, "config": jsonable(dataclasses.asdict(config))}
+    with locked(output):
+        open_run(output, resolved, finished=AGENT_FILE, stale=STALE, resume=resume, overwrite=overwrite)
+        return _Run(kind, config, output, tensorboard).finish(progress)
+
+
+class _Run:
+    def __init__(self, kind: str, config: AgentConfig, output: Path, tensorboard: bool) -> None:
+        self.kind, self.config, self.output = kind, config, output
+        self.model = algorithm(kind, config, output / "tensorboard" if tensorboard else None)
+        self.segments = -(-config.steps // config.segment)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+
+    def finish(self, progress: bool) -> dict[str, Any]:
+        from tqdm import tqdm
+
+        self._load()
+        done, total = max(len(self.history) - 1, 0), self.config.steps
+        with tqdm(
+            total=total, initial=min(done * self.config.segment, total), unit=" steps", disable=not progress
+        ) as bar:
+            for number in range(len(self.history), self.segments + 1):
+                record: dict[str, Any] = {"segment": number}
+                self._reseed(number)
+                if number:
+                    record |= self._reinforce(number, bar.update)
+                elif self.config.imitate:
+                    record |= imitate(self.kind, self.config, self.model.policy, bar.set_description_str)
+                    self._align()
+                bar.set_description_str("held-out problems")
+                record["score"] = self._score()
+                if not self.history or record["score"] < min(past["score"] for past in self.history):
+                    self.best = {
+                        name: tensor.clone() for name, tensor in self.model.policy.state_dict().items()
+                    }
+                self.history.append(record)
+                self._save()
+                bar.set_description_str(f"score {record['score']:.3f}")
+        best = min(self.history, key=lambda record: record["score"])
+        if not (self.output / AGENT_FILE).exists():
+            self.model.policy.load_state_dict(self.best)
+            Agent(self.kind, self.config, self.model.policy).save(
+                self.output / AGENT_FILE, {"score": best["score"], "segment": best["segment"]}
+            )
+        return {"score": best["score"], "best": best["segment"], "history": self.history}
+
+    def _reseed(self, number: int) -> None:
+        seed = np.random.SeedSequence([self.config.seed, 2, number]).generate_state(1)[0]
+        self.model.set_random_seed(int(seed))
+        # The next segment begins with a reset.
+        self.model._last_obs = None
+
+    def _align(self) -> None:
+        """Give the target network of dqn what was learned by imitation."""
+        policy = self.model.policy
+        if hasattr(policy, "q_net"):
+            policy.q_net_target.load_state_dict(policy.q_net.state_dict())
+
+    def _reinforce(self, number: int, advance: Callable[[int], Any]) -> dict[str, float]:
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        class Advance(BaseCallback):
+            def _on_step(self) -> bool:
+                advance(self.training_env.num_envs)
+                return True
+
+        steps = min(self.config.segment, self.config.steps - (number - 1) * self.config.segment)
+        self.model.learn(steps, callback=Advance(), reset_num_timesteps=False, log_interval=None)
+        episodes = list(self.model.ep_info_buffer or [])
+        if not episodes:
+            return {}
+        return {
+            name: float(np.mean([one[key] for one in episodes]))
+            for name, key in (("return", "r"), ("length", "l"))
+        }
+
+    def _score(self) -> float:
+        """Geometric mean of errors over those of Doerfler's marking in small steps, at equal numbers of unknowns."""
+        agent, ratios = Agent(self.kind, self.config, self.model.policy), []
+        for state, curve, budget in self._held_out():
+            trace = deploy(agent, state, budget, cycles=100)
+            ratio = trace.errors[-1] / error_at(curve, trace.unknowns[-1])
+            # One that stops early is no better for that.
+            ratios.append(np.log(ratio) + (trace.cells[-1] < COLLAPSE * budget))
+        return float(np.exp(np.mean(ratios)))
+
+    def _held_out(self) -> list[Any]:
+        if not hasattr(self, "_problems"):
+            env = environment(self.kind, self.config, start="coarse")
+            marking = Doerfler(0.1, env.indicators[0])
+            self._problems = [
+                (state, deploy(marking, state, 2 * env.budget), env.budget)
+                for state in held_out(env, self.config.validate, stream=0)
+            ]
+        return self._problems
+
+    def _save(self) -> None:
+        from sciml.operators.storage import save_tensors
+
+        tensors = {f"policy/{name}": tensor for name, tensor in self.model.policy.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        moments, plain = _optimiser_state(self.model)
+        tensors |= {f"optimiser/{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"replay/{name}": tensor for name, tensor in _replay(self.model).items()}
+        rewards = self.model.get_vec_normalize_env().ret_rms
+        progress = {
+            "history": self.history,
+            "optimiser": plain,
+            "rewards": {name: float(getattr(rewards, name)) for name in ("mean", "var", "count")},
+            "counters": {name: getattr(self.model, name) for name in _COUNTERS if hasattr(self.model, name)},
+            "replay": [self.model.replay_buffer.pos, self.model.replay_buffer.full]
+            if hasattr(self.model, "replay_buffer")
+            else [],
+        }
+        save_tensors(self.output / CHECKPOINT, tensors, "agent checkpoint", {"progress": progress})
+        write_json(self.output / HISTORY, {"history": self.history})
+
+    def _load(self) -> None:
+        from sciml.operators.storage import load_tensors
+
+        if not (self.output / CHECKPOINT).exists():
+            return
+        tensors, header = load_tensors(self.output / CHECKPOINT, "agent checkpoint")
+        parts: dict[str, dict[str, Tensor]] = {"policy": {}, "best": {}, "optimiser": {}, "replay": {}}
+        for name, tensor in tensors.items():
+            part, key = name.split("/", 1)
+            parts[part][key] = tensor
+        progress = header["progress"]
+        self.history, self.best = progress["history"], parts["best"]
+        self.model.policy.load_state_dict(parts["policy"])
+        _restore_optimiser(self.model, parts["optimiser"], progress["optimiser"])
+        rewards = self.model.get_vec_normalize_env().ret_rms
+        rewards.mean, rewards.var = (np.array(progress["rewards"][name]) for name in ("mean", "var"))
+        rewards.count = progress["rewards"]["count"]
+        for name, value in progress["counters"].items():
+            setattr(self.model, name, value)
+        if parts["replay"]:
+            buffer = self.model.replay_buffer
+            for name, tensor in parts["replay"].items():
+                getattr(buffer, name)[: len(tensor)] = tensor.numpy()
+            buffer.pos, buffer.full = progress["replay"]
+
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_n_calls", "_episode_num")
+
+
+def _optimiser_state(model: "BaseAlgorithm") -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+    """Tensors and plain numbers of an optimiser's state, by parameter and name."""
+    import torch
+
+    tensors, plain = {}, {}
+    for parameter, state in model.policy.optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            (tensors if isinstance(value, torch.Tensor) else plain)[f"{parameter}/{name}"] = value
+    return tensors, plain
+
+
+def _restore_optimiser(model: "BaseAlgorithm", tensors: dict[str, "Tensor"], plain: dict[str, Any]) -> None:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **plain}.items():
+        parameter, name = key.split("/")
+        state.setdefault(int(parameter), {})[name] = value
+    current = model.policy.optimizer.state_dict()
+    model.policy.optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def _replay(model: "BaseAlgorithm") -> dict[str, "Tensor"]:
+    """What is in a replay buffer; nothing of algorithms without one."""
+    import torch
+
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is None:
+        return {}
+    count = buffer.buffer_size if buffer.full else buffer.pos
+    return {name: torch.from_numpy(getattr(buffer, name)[:count]) for name in REPLAY}
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return the settings of a run."""
+    return json.loads(json.dumps(read_json(Path(folder) / "config.json")))
