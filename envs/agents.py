@@ -18,7 +18,7 @@ from sciml.registry import unknown_name
 
 from .environments import RefinementEnv
 from .families import Mixture, family_of
-from .policies import Policy
+from .policies import Policy, within_budget
 from .states import COARSEN, KEEP, REFINE, State
 
 if TYPE_CHECKING:
@@ -229,9 +229,7 @@ class Agent(Policy):
         wanted = np.flatnonzero((gain > 0) & state.refinable)
         order = wanted[np.argsort(-gain[wanted], kind="stable")]
         order = order[: max(1, int(AT_ONCE * len(state)))]
-        # As many as the budget has room for, balance and conformity included.
-        while len(order) and len(state.refined(order)) >= budget:
-            order = order[: len(order) // 2]
+        order = within_budget(state, order, budget)
         actions = np.full(len(state), KEEP)
         if COARSEN in possible:
             actions[found.argmax(axis=1) == possible.index(COARSEN)] = COARSEN

@@ -1,9 +1,10 @@
 """Evaluation of agents beside classical strategies, at equal numbers of unknowns.
 
-Nothing here is chosen for the agent: problems are drawn from streams that no training sees; classical strategies run
-with every parameter of a sweep and beyond the agent's budget, so that their errors are known on both sides of its mesh,
-between which they are interpolated in logarithms; the best parameter of each is that of the lowest mean over all
-problems of a family. Ratios are geometric means over problems.
+Nothing here is chosen for the agent: problems are drawn from streams that no training sees, and of strategies with a
+parameter the best value is that of the lowest mean over all problems of a family. A strategy marks until it has as
+many cells as the agent, in its last cycle only the foremost of what it would mark; where balance or conformity make it
+miss that number, its error is interpolated between two such meshes on both sides. Between distant meshes of large steps
+that would flatter it: errors against cells fall ever faster while a feature is found, and chords lie below such curves.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,13 +29,15 @@ from .policies import (
 )
 from .states import State
 
-__all__ = ["Comparison", "compare_policies", "error_at", "held_out", "strategies"]
+__all__ = ["Comparison", "compare_policies", "error_at", "error_with", "held_out", "strategies"]
 
 THETAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_FOR_ORACLE = 100
 """Cells up to which looking ahead is affordable: it solves once for every cell."""
 BEYOND = 2.2
-"""How far classical strategies run, over the budget: uniform refinement passes it, too."""
+"""How far strategies run whose errors are interpolated, over the budget: uniform refinement passes it, too."""
+STEPS_FURTHER = 40
+"""Cells more than an agent has, among which a strategy's next mesh is looked for."""
 SWEPT = {"doerfler": Doerfler, "threshold": Threshold, "fraction": FixedFraction}
 
 
@@ -61,7 +64,7 @@ def error_at(trace: Trace, unknowns: float) -> float:
     return float(np.exp(np.interp(np.log(unknowns), np.log(trace.unknowns), np.log(errors + tiny))))
 
 
-def strategies(env: RefinementEnv, look_ahead: bool) -> dict[str, Policy]:
+def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy]:
     """Return all that agents are compared with by name; of swept ones every parameter."""
     found: dict[str, Policy] = {
         "uniform": Uniform(),
@@ -77,6 +80,21 @@ def strategies(env: RefinementEnv, look_ahead: bool) -> dict[str, Policy]:
     return found
 
 
+def error_with(policy: Policy, state: State, cells: int, unknowns: int) -> float:
+    """Return the error that a marking strategy has with a number of cells and unknowns."""
+    trace, rng = deploy(policy, state, cells + 1), np.random.default_rng(0)
+    last, more = trace.state, 1
+    if trace.unknowns[-1] == unknowns or last.error == 0:
+        return float(trace.errors[-1])
+    while more < STEPS_FURTHER:
+        further = last.acted(policy.actions(last, len(last) + 1 + more, rng))
+        if further.unknowns > unknowns:
+            both = np.array([len(last), len(further)]), np.array([last.unknowns, further.unknowns])
+            return error_at(Trace(*both, np.array([last.error, further.error]), further), unknowns)
+        more += 1
+    return float(trace.errors[-1])
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Agents and strategies on the same held-out problems.
@@ -86,49 +104,40 @@ class Comparison:
     budget : int
     agents : list of list of Trace
         Of each agent, of each problem.
-    curves : dict of str to list of Trace
-        Of each strategy, with its parameter.
+    errors : dict of str to ndarray, shape (agents, problems)
+        Of each strategy with its parameter, with as many unknowns as the agent had in the end.
     """
 
     budget: int
     agents: list[list[Trace]]
-    curves: dict[str, list[Trace]]
+    errors: dict[str, np.ndarray]
 
-    def ratios(self, name: str, agent: int) -> np.ndarray:
-        """Return an agent's errors over those of a strategy at as many unknowns, one for each problem."""
-        return np.array(
-            [
-                own.errors[-1] / max(error_at(other, own.unknowns[-1]), 1e-300)
-                for own, other in zip(self.agents[agent], self.curves[name], strict=True)
-            ]
-        )
+    def ratios(self, name: str) -> np.ndarray:
+        """Return the agents' errors over those of a strategy, shape (agents, problems)."""
+        own = np.array([[trace.errors[-1] for trace in runs] for runs in self.agents])
+        return own / np.maximum(self.errors[name], 1e-300)
 
     def best(self, *kinds: str) -> str:
-        """Return the swept strategy, with its parameter, that is best against all agents together."""
-        means = {
-            name: np.mean([np.log(self.ratios(name, agent)).mean() for agent in range(len(self.agents))])
-            for name in self.curves
-            if name.split()[0] in kinds
-        }
-        return max(means, key=means.__getitem__)
+        """Return the strategy of some kinds, with its parameter, that has the lowest errors."""
+        names = [name for name in self.errors if name.split()[0] in kinds]
+        return max(names, key=lambda name: float(np.log(self.ratios(name)).mean()))
 
     def table(self) -> list[dict[str, Any]]:
-        """Return for each strategy the geometric means of the agents' ratios, and their range."""
-        rows = {name: name for name in self.curves if " " not in name}
+        """Return for each strategy the geometric mean of the agents' ratios, and the range of the agents' own means."""
+        rows = {name: name for name in self.errors if " " not in name}
         rows |= {f"best {kind}": self.best(kind) for kind in SWEPT}
         rows["best of doerfler and threshold"] = self.best("doerfler", "threshold")
         found = []
         for row, name in rows.items():
-            means = [
-                float(np.exp(np.log(self.ratios(name, agent)).mean())) for agent in range(len(self.agents))
-            ]
+            means = np.exp(np.log(self.ratios(name)).mean(axis=1))
+            ratio = float(np.exp(np.log(means).mean()))
             found.append(
                 {
                     "against": row,
                     "strategy": name,
-                    "ratio": float(np.exp(np.mean(np.log(means)))),
-                    "least": min(means),
-                    "largest": max(means),
+                    "ratio": ratio,
+                    "least": float(means.min()),
+                    "largest": float(means.max()),
                 }
             )
         return found
@@ -167,12 +176,18 @@ def compare_policies(
         look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
     runs: list[list[Trace]] = [[] for _ in agents]
-    curves: dict[str, list[Trace]] = {name: [] for name in named}
+    errors = {name: np.empty((len(agents), problems)) for name in named}
     for number, state in enumerate(held_out(env, problems)):
         progress(f"problem {number + 1} of {problems}")
         for agent, found in zip(agents, runs, strict=True):
             found.append(deploy(agent, state if start is None else start(state), env.budget, cycles=200))
+        ends = [(int(found[-1].cells[-1]), int(found[-1].unknowns[-1])) for found in runs]
         for name, policy in named.items():
-            most = env.budget if name == "look-ahead" else int(BEYOND * env.budget)
-            curves[name].append(deploy(policy, state, most))
-    return Comparison(env.budget, runs, curves)
+            if name.split()[0] in SWEPT:
+                known = {end: error_with(policy, state, *end) for end in sorted(set(ends))}
+            else:
+                most = env.budget + 1 if name == "look-ahead" else int(BEYOND * env.budget)
+                curve = deploy(policy, state, most)
+                known = {end: error_at(curve, end[1]) for end in sorted(set(ends))}
+            errors[name][:, number] = [known[end] for end in ends]
+    return Comparison(env.budget, runs, errors)

@@ -31,6 +31,7 @@ __all__ = [
     "Uniform",
     "deploy",
     "policy_registry",
+    "within_budget",
 ]
 
 policy_registry: Registry[type["Policy"]] = Registry("policy")
@@ -94,6 +95,31 @@ def deploy(
     return Trace(*(np.array(column) for column in zip(*columns, strict=True)), state)
 
 
+def within_budget(state: State, order: np.ndarray, budget: int) -> np.ndarray:
+    """Return the longest beginning of a list of cells whose refinement leaves room in the budget.
+
+    All that balance and conformity refine besides counts.
+
+    Examples
+    --------
+    >>> import gymnasium, sciml.envs
+    >>> env = gymnasium.make("sciml/AMR1DAdvection-v0", start="coarse").unwrapped
+    >>> _ = env.reset(seed=0)
+    >>> within_budget(env.state, np.array([3, 1, 6, 2]), budget=11).tolist()
+    [3, 1]
+    """
+    if len(order) and len(state.refined(order)) < budget:
+        return order
+    fits, too_many = 0, len(order)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if len(state.refined(order[:middle])) < budget:
+            fits = middle
+        else:
+            too_many = middle
+    return order[:fits]
+
+
 def _marks(state: State, cells: np.ndarray) -> np.ndarray:
     actions = np.full(len(state), KEEP)
     actions[cells] = REFINE
@@ -129,7 +155,7 @@ class RandomPolicy(Policy):
 
 @dataclass(frozen=True)
 class _Marking(Policy):
-    """Marks by an indicator, those cells left out that are at the level cap.
+    """Marks by an indicator, those cells left out that are at the level cap, the largest first if not all have room.
 
     Parameters
     ----------
@@ -151,15 +177,26 @@ class _Marking(Policy):
             raise unknown_name("indicator", self.indicator, [*state.indicators, "error"])
         return np.where(state.refinable, found, 0.0)
 
+    def marks(self, eta: np.ndarray) -> np.ndarray:
+        """Return the numbers of the cells that are marked."""
+        raise NotImplementedError
+
+    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+        """Refine those marked."""
+        eta = self.eta(state)
+        marked = self.marks(eta)
+        order = marked[np.argsort(-eta[marked], kind="stable")]
+        return _marks(state, within_budget(state, order, budget))
+
 
 @policy_registry.register("threshold")
 @dataclass(frozen=True)
 class Threshold(_Marking):
     """All cells above theta times the largest indicator."""
 
-    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+    def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark by the maximum."""
-        return _marks(state, mark_maximum(self.eta(state), self.theta))
+        return mark_maximum(eta, self.theta)
 
 
 @policy_registry.register("doerfler")
@@ -167,9 +204,9 @@ class Threshold(_Marking):
 class Doerfler(_Marking):
     """The fewest cells that carry a part theta of the sum of squares."""
 
-    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+    def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark in bulk."""
-        return _marks(state, mark_doerfler(self.eta(state), self.theta))
+        return mark_doerfler(eta, self.theta)
 
 
 @policy_registry.register("fraction")
@@ -177,9 +214,9 @@ class Doerfler(_Marking):
 class FixedFraction(_Marking):
     """A part theta of the cells, those of the largest indicators."""
 
-    def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+    def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark a fixed part."""
-        return _marks(state, mark_fraction(self.eta(state), self.theta))
+        return mark_fraction(eta, self.theta)
 
 
 @policy_registry.register("true-error")
