@@ -35,7 +35,7 @@ ENVIRONMENTS = {
     "triangles": "sciml/AMRTriPoisson-v0",
 }
 """Environments by the kind of their problems."""
-AT_ONCE = 0.15
+AT_ONCE = 0.05
 """Part of a mesh that an agent refines in a cycle at most."""
 
 
@@ -170,7 +170,7 @@ def algorithm(kind: str, config: AgentConfig, tensorboard: Path | None = None) -
     )
 
 
-def preferences(policy: "nn.Module", observations: "Tensor") -> "Tensor":
+def preferences(policy: Any, observations: "Tensor") -> "Tensor":
     """Return what a network of stable-baselines3 makes of each action: logits, or values of dqn; shape (N, actions)."""
     if hasattr(policy, "q_net"):
         return policy.q_net(observations)
@@ -258,7 +258,7 @@ class Agent(Policy):
 
         file = Path(path) / AGENT_FILE if Path(path).is_dir() else Path(path)
         tensors, header = load_tensors(file, "agent")
-        settings = {
+        settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in header["config"].items()
         }

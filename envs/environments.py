@@ -277,6 +277,7 @@ class PoissonEnv(RefinementEnv):
     """`sciml/AMR1DPoisson-v0`: diffusion on an interval; Foucart et al., section 4.4."""
 
     kind = "poisson"
+    indicators = ("jump", "entering", "flux", "modes")
 
     def __init__(
         self,

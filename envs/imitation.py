@@ -134,7 +134,8 @@ def imitate(
     for number in range(ROUNDS):
         for place, course in enumerate(courses):
             progress(f"round {number + 1} of {ROUNDS}, problem {place + 1} of {len(courses)}")
-            budget, visited = _budget(env, course.states[0], rng), []
+            visited: list[State] = []
+            budget = _budget(env, course.states[0], rng)
             deploy(agent, course.states[0], budget, cycles=60, visit=visited.append)
             for state in visited[-VISITED:]:
                 examples.add(state, course, budget)
@@ -148,7 +149,7 @@ def _budget(env: RefinementEnv, coarsest: State, rng: np.random.Generator) -> in
 
 
 def _scattered(state: State, budget: int, rng: np.random.Generator) -> State:
-    target = rng.uniform(len(state), 0.9 * budget)
+    target = rng.uniform(len(state), max(0.9 * budget, len(state)))
     while len(state) < target:
         finer = state.refined(np.unique(rng.integers(len(state), size=1 + len(state) // 16)))
         if len(finer) >= budget:

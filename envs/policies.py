@@ -91,8 +91,8 @@ def deploy(
         states.append(state)
         if visit is not None:
             visit(state)
-    columns = ([len(state), state.unknowns, state.error] for state in states)
-    return Trace(*(np.array(column) for column in zip(*columns, strict=True)), state)
+    cells, unknowns, errors = zip(*((len(one), one.unknowns, one.error) for one in states), strict=True)
+    return Trace(np.array(cells), np.array(unknowns), np.array(errors), state)
 
 
 def within_budget(state: State, order: np.ndarray, budget: int) -> np.ndarray:

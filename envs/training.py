@@ -6,14 +6,13 @@ the segment that it was in, and ends with the same agent as one that was not.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.files import locked, read_json, write_json
+from sciml.files import locked, write_json
 from sciml.provenance import jsonable
 from sciml.runs import open_run
 
@@ -134,12 +133,13 @@ class _Run:
     def _reseed(self, number: int) -> None:
         seed = np.random.SeedSequence([self.config.seed, 2, number]).generate_state(1)[0]
         self.model.set_random_seed(int(seed))
-        # The next segment begins with a reset.
+        # The next segment begins with a reset, and counts its own episodes.
         self.model._last_obs = None
+        self.model.ep_info_buffer = None
 
     def _align(self) -> None:
         """Give the target network of dqn what was learned by imitation."""
-        policy = self.model.policy
+        policy: Any = self.model.policy
         if hasattr(policy, "q_net"):
             policy.q_net_target.load_state_dict(policy.q_net.state_dict())
 
@@ -152,7 +152,7 @@ class _Run:
                 return True
 
         steps = min(self.config.segment, self.config.steps - (number - 1) * self.config.segment)
-        self.model.learn(steps, callback=Advance(), reset_num_timesteps=False, log_interval=None)
+        self.model.learn(steps, callback=Advance(), reset_num_timesteps=False)
         episodes = list(self.model.ep_info_buffer or [])
         if not episodes:
             return {}
@@ -160,6 +160,13 @@ class _Run:
             name: float(np.mean([one[key] for one in episodes]))
             for name, key in (("return", "r"), ("length", "l"))
         }
+
+    @property
+    def _rewards(self) -> Any:
+        """Running mean and variance of discounted returns, by which rewards are scaled."""
+        scaled = self.model.get_vec_normalize_env()
+        assert scaled is not None
+        return scaled.ret_rms
 
     def _score(self) -> float:
         """Geometric mean of errors over those of Doerfler's marking in small steps, at equal numbers of unknowns."""
@@ -189,7 +196,7 @@ class _Run:
         moments, plain = _optimiser_state(self.model)
         tensors |= {f"optimiser/{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"replay/{name}": tensor for name, tensor in _replay(self.model).items()}
-        rewards = self.model.get_vec_normalize_env().ret_rms
+        rewards = self._rewards
         progress = {
             "history": self.history,
             "optimiser": plain,
@@ -216,13 +223,13 @@ class _Run:
         self.history, self.best = progress["history"], parts["best"]
         self.model.policy.load_state_dict(parts["policy"])
         _restore_optimiser(self.model, parts["optimiser"], progress["optimiser"])
-        rewards = self.model.get_vec_normalize_env().ret_rms
+        rewards = self._rewards
         rewards.mean, rewards.var = (np.array(progress["rewards"][name]) for name in ("mean", "var"))
         rewards.count = progress["rewards"]["count"]
         for name, value in progress["counters"].items():
             setattr(self.model, name, value)
         if parts["replay"]:
-            buffer = self.model.replay_buffer
+            buffer: Any = self.model.replay_buffer  # type: ignore[attr-defined]
             for name, tensor in parts["replay"].items():
                 getattr(buffer, name)[: len(tensor)] = tensor.numpy()
             buffer.pos, buffer.full = progress["replay"]
@@ -235,7 +242,8 @@ def _optimiser_state(model: "BaseAlgorithm") -> tuple[dict[str, "Tensor"], dict[
     """Tensors and plain numbers of an optimiser's state, by parameter and name."""
     import torch
 
-    tensors, plain = {}, {}
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
     for parameter, state in model.policy.optimizer.state_dict()["state"].items():
         for name, value in state.items():
             (tensors if isinstance(value, torch.Tensor) else plain)[f"{parameter}/{name}"] = value
@@ -260,8 +268,3 @@ def _replay(model: "BaseAlgorithm") -> dict[str, "Tensor"]:
         return {}
     count = buffer.buffer_size if buffer.full else buffer.pos
     return {name: torch.from_numpy(getattr(buffer, name)[:count]) for name in REPLAY}
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Return the settings of a run."""
-    return json.loads(json.dumps(read_json(Path(folder) / "config.json")))

@@ -213,6 +213,17 @@ class DiffusionState(TreeState):
         """Of the solution."""
         return diffusion_jumps(self.method, self.u.coefficients)
 
+    @cached_property
+    def indicators(self) -> dict[str, np.ndarray]:
+        """Those of all trees, and jumps of the derivative."""
+        size, cell = self.mesh.sizes[:, 0], self.u.cell
+        ends = cell.gradients(np.array([[0.0], [1.0]]))[:, 0]
+        slopes = self.u.coefficients @ ends.T / size[:, None]
+        jump = np.zeros(len(size) + 1)
+        jump[1:-1] = slopes[1:, 0] - slopes[:-1, 1]
+        flux = np.sqrt(0.5 * size**3 * (jump[:-1] ** 2 + jump[1:] ** 2))
+        return {**super().indicators, "flux": flux}
+
 
 @dataclass(frozen=True, eq=False)
 class TransportState(TreeState):

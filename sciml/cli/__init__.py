@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "compare training runs over models, settings and seeds",
     "predict": "apply a trained operator to a dataset, HDF5 to HDF5",
     "export": "write a trained operator as an ONNX program",
+    "refine": "train agents that refine meshes, and compare them with classical strategies",
     "demo": "all of it, small, with a report to look at",
 }
 
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 def _after(arguments: list[str]) -> str:
     """What to do after an interruption."""
     command = next((argument for argument in arguments if argument in COMMANDS), "")
-    if command == "train":
+    if command == "train" or (command == "refine" and "train" in arguments):
         replacing = ", in place of --overwrite" if "--overwrite" in arguments else ""
         return f"go on with the same command and --resume{replacing}"
     return "run the same command again" + (", it goes on" if command in ("generate", "demo") else "")

@@ -251,16 +251,16 @@ class DGAdvection:
         empty = np.zeros(0, dtype=np.int64)
         found = [(empty, empty, np.zeros((0, size * size)))]
         for group in self.face_groups:
-            leaves = group.lower, group.upper
-            for up, weights in enumerate((group.flux.clip(min=0.0), group.flux.clip(max=0.0))):
+            sides = group.lower, group.upper
+            for upstream, weights in enumerate((group.flux.clip(min=0.0), group.flux.clip(max=0.0))):
                 here = np.flatnonzero(weights.any(axis=1))
                 # What leaves one leaf enters the other.
-                for down, sign in enumerate((1.0, -1.0)):
-                    blocks = (sign * weights[here]) @ group.products[down, up]
-                    if down == up:
-                        diagonal[leaves[up][here]] += blocks
+                for downstream, sign in enumerate((1.0, -1.0)):
+                    blocks = (sign * weights[here]) @ group.products[downstream, upstream]
+                    if downstream == upstream:
+                        diagonal[sides[upstream][here]] += blocks
                     else:
-                        found.append((leaves[down][here], leaves[up][here], blocks))
+                        found.append((sides[downstream][here], sides[upstream][here], blocks))
         for leaves, _, trace, _, flux in self.boundary_groups:
             products = (trace[:, :, None] * trace[:, None, :]).reshape(len(trace), -1)
             diagonal[leaves] += flux.clip(min=0.0) @ products
@@ -402,11 +402,11 @@ class DGAdvection:
             )
             gain, u = (self.load() * scale[:, None]).ravel(), u.ravel()
             for _ in range(count):
-                end = u
+                later = u
                 # Horner's scheme.
                 for k in range(max(self.order + 1, 3), 0, -1):
-                    end = u + (generator @ end + gain) / k
-                u = end
+                    later = u + (generator @ later + gain) / k
+                u = later
             u = u.reshape(coefficients.shape)
         if not np.isfinite(u).all():
             raise ConvergenceError(

@@ -33,7 +33,7 @@ class Jumps:
         gamma_K, jumps to boundary data included where the method takes them from there.
     entering, leaving : ndarray, shape (N,)
         Integrals of |[[u]]| over those parts of the boundary of a leaf through which the flow enters and leaves it;
-        without a flow the left and the right end.
+        without a flow both are the mean of all.
     """
 
     nonconformity: np.ndarray
@@ -109,4 +109,8 @@ def diffusion_jumps(method: DGDiffusion, coefficients: np.ndarray) -> Jumps:
     ends = coefficients @ method.cell.traces[0, :, 0, 0].T
     g = evaluate(method.problem.boundary, np.array([mesh.lower, mesh.upper]), "boundary data")
     jump = np.abs(np.append(ends[:, 0], g[1]) - np.append(g[0], ends[:, 1]))
-    return Jumps(0.5 * (jump[:-1] + jump[1:]), jump[:-1], jump[1:])
+    left, right = jump[:-1], jump[1:]
+    mean, wind = 0.5 * (left + right), method.problem.velocity
+    if wind == 0:
+        return Jumps(mean, mean, mean)
+    return Jumps(mean, *((left, right) if wind > 0 else (right, left)))

@@ -1,0 +1,150 @@
+"""Evaluations of agents as tables, pictures and a report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciml.errors import ConfigError
+from sciml.files import atomic_folder, refuse_folder, write_json
+from sciml.report import Report
+
+from .agents import Agent, environment
+from .evaluation import SWEPT, Comparison, compare_policies, error_at, held_out
+from .families import family_registry
+from .policies import Policy, RandomPolicy, Uniform, deploy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .environments import RefinementEnv
+
+__all__ = ["comparison_figure", "evaluate_agents"]
+
+MARKER = "evaluation.json"
+HEAD = ["agents' error over that of", "with", "ratio", "seeds from", "to"]
+CURVE_PROBLEMS = 8
+"""Problems over which curves are averaged."""
+
+
+def evaluate_agents(
+    runs: Sequence[str | Path],
+    *,
+    families: Sequence[str] = (),
+    budget: int = 0,
+    problems: int = 24,
+    look_ahead: bool | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Compare agents with all strategies, and write table, pictures and a report.
+
+    Parameters
+    ----------
+    runs : sequence of path
+        Folders of finished trainings of one kind and observation.
+    families : sequence of str, optional
+        By default all of that kind.
+    budget : int, optional
+        By default that of training.
+    problems : int
+    look_ahead : bool, optional
+        By default for budgets of at most 100 cells.
+    output : path, optional
+        By default ``evaluation-BUDGET`` in the first run's folder.
+    overwrite : bool
+
+    Returns
+    -------
+    dict
+        "tables" (head and rows of each family), "results" and "folder".
+
+    Raises
+    ------
+    ConfigError
+        If agents are of different kinds, or a family is unknown or of another kind.
+    OutputExistsError
+        If the folder is taken.
+    """
+    agents = [Agent.load(run) for run in runs]
+    kinds = sorted({agent.kind for agent in agents})
+    if len(kinds) > 1:
+        raise ConfigError(f"runs are agents for {' and '.join(kinds)}: evaluate those of one kind together")
+    kind, config = kinds[0], agents[0].config
+    families = list(families) or [name for name in family_registry if family_registry[name].kind == kind]
+    settings: dict[str, Any] = {"budget": budget} if budget else {}
+    envs = {name: environment(kind, config, family=name, start="coarse", **settings) for name in families}
+    reached = next(iter(envs.values())).budget
+    folder = Path(output or Path(runs[0]) / f"evaluation-{reached}")
+    refuse_folder(folder, MARKER, overwrite)
+    results, tables, pictures = {}, {}, {}
+    for name, env in envs.items():
+        found = compare_policies(env, agents, problems=problems, look_ahead=look_ahead)
+        rows = found.table()
+        results[name] = {"table": rows, **found.failures()}
+        tables[name] = (HEAD, [_row(row) for row in rows])
+        pictures[name] = comparison_figure(env, agents, found)
+    with atomic_folder(folder, MARKER, overwrite) as temporary:
+        report = Report("Refinement agents beside classical strategies", temporary)
+        report.text(
+            f"{len(agents)} agent(s) trained on {kind} problems, budget {reached} cells, {problems} held-out problems "
+            "of each family. Errors at equal numbers of unknowns, geometric means over problems; below 1 agents are "
+            "better. Of strategies with a parameter the best value for the family is shown."
+        )
+        for name in families:
+            report.section(name)
+            report.table(*tables[name])
+            stopped = results[name]["stopped early"]
+            report.text(f"{stopped} of {results[name]['runs']} runs stopped below half of the budget.")
+            report.figure(
+                pictures[name], f"error-{name}", "Relative L2 error against unknowns, geometric means."
+            )
+        report.save()
+        record = {
+            "kind": kind,
+            "budget": reached,
+            "problems": problems,
+            "agents": len(agents),
+            "families": results,
+        }
+        write_json(temporary / MARKER, record)
+    return {"tables": tables, "results": results, "folder": str(folder)}
+
+
+def _row(row: dict[str, Any]) -> list[object]:
+    parameter = row["strategy"].partition(" ")[2]
+    return [row["against"], parameter, *(f"{row[key]:.3f}" for key in ("ratio", "least", "largest"))]
+
+
+def comparison_figure(env: "RefinementEnv", agents: Sequence[Agent], found: Comparison) -> "Figure":
+    """Return errors against unknowns: agents with every budget, and the best of each kind of strategies."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    ax = figure.subplots()
+    states = held_out(env, min(CURVE_PROBLEMS, len(found.agents[0])))
+    budgets = np.unique(np.geomspace(1.5 * len(states[0]), env.budget, 6).round().astype(int))
+    swept: dict[str, Policy] = {}
+    for kind in ("doerfler", "threshold"):
+        _, indicator, theta = (name := found.best(kind)).split()
+        swept[f"best {name}"] = SWEPT[kind](float(theta), indicator)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for most in budgets.tolist():
+        for label, policy in {**{f"agent {i + 1}": agent for i, agent in enumerate(agents)}, **swept}.items():
+            traces = [deploy(policy, state, most, cycles=200) for state in states]
+            unknowns = np.exp(np.mean([np.log(trace.unknowns[-1]) for trace in traces]))
+            error = np.exp(np.mean([np.log(trace.errors[-1]) for trace in traces]))
+            lines.setdefault(label, []).append((float(unknowns), float(error)))
+    for label, policy in (("uniform", Uniform()), ("random", RandomPolicy())):
+        traces = [deploy(policy, state, 4 * env.budget) for state in states]
+        grid = np.geomspace(states[0].unknowns, max(x for x, _ in lines["agent 1"]), 12)
+        means = [np.exp(np.mean([np.log(error_at(trace, x)) for trace in traces])) for x in grid]
+        lines[label] = list(zip(grid.tolist(), means, strict=True))
+    for label, points in lines.items():
+        style = "o-" if label.startswith("agent") else "k:" if label in ("uniform", "random") else "s--"
+        ax.loglog(*zip(*points, strict=True), style, label=label, markersize=4, alpha=0.8)
+    ax.set(xlabel="unknowns", ylabel="relative L2 error")
+    ax.legend(fontsize=8)
+    ax.grid(which="both", alpha=0.2)
+    return figure

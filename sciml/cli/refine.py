@@ -1,0 +1,188 @@
+"""``sciml refine``: agents that refine meshes, and classical strategies beside them."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from sciml.errors import ConfigError
+from sciml.registry import unknown_name
+
+from .parsing import parse, print_table, take_name
+
+__all__ = ["run"]
+
+USAGE = """usage: sciml refine train|evaluate|watch ...
+
+  train     train an agent on a kind of problems: imitation of an oracle, then stable-baselines3
+  evaluate  agents beside swept classical strategies, at equal numbers of unknowns, on problems they never saw
+  watch     a film of an agent at work, and its meshes as VTU files
+
+examples:
+  {train}
+  {evaluate}
+  {watch}
+"""
+TRAIN = "sciml refine train poisson -o runs/agent"
+EVALUATE = "sciml refine evaluate runs/agent --families poisson-tanh poisson-gaussians"
+WATCH = "sciml refine watch runs/agent -o film"
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """Where to."""
+
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
+    """Run folder."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+    overwrite: bool = False
+    """Discard a run that is there."""
+    tensorboard: bool = False
+    """Write stable-baselines3's logs to RUN/tensorboard."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """What to evaluate, and on what."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUNS")]
+    """Folders of finished trainings, such as those of several seeds."""
+    families: tuple[str, ...] = ()
+    """Families of problems; by default all of the agent's kind."""
+    budget: int = 0
+    """Cells that may not be reached; by default that of training."""
+    problems: int = 24
+    """Held-out problems of each family."""
+    look_ahead: bool = False
+    """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
+    """Folder for the table and pictures; by default RUN/evaluation-BUDGET of the first run."""
+    overwrite: bool = False
+    """Replace an evaluation that is there."""
+
+
+@dataclass(frozen=True)
+class WatchArguments:
+    """What to watch."""
+
+    policy: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished training."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
+    """Folder for refinement.gif, mesh-0000.vtu, ... and meshes.pvd."""
+    family: str = ""
+    """Family of the problem; by default the first one of training."""
+    problem: int = 0
+    """Which of the held-out problems."""
+    budget: int = 0
+    """Cells that may not be reached; by default that of training."""
+    steps: int = 40
+    """Cycles, or steps in time, at most."""
+    overwrite: bool = False
+    """Replace a film that is there."""
+
+
+def run(arguments: list[str], plugins: list[str]) -> None:
+    """Train, evaluate or watch."""
+    commands = {"train": _train, "evaluate": _evaluate, "watch": _watch}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(train=TRAIN, evaluate=EVALUATE, watch=WATCH), end="")
+        return
+    if arguments[0] not in commands:
+        raise unknown_name("command of 'sciml refine'", arguments[0], list(commands))
+    commands[arguments[0]](arguments[1:])
+
+
+def _train(arguments: list[str]) -> None:
+    from sciml.envs.agents import ENVIRONMENTS, AgentConfig
+
+    kind = take_name(
+        arguments, "kind of problem", ENVIRONMENTS, "sciml refine train KIND -o RUN [options]", TRAIN
+    )
+    if kind is None:
+        return
+    both = dataclasses.make_dataclass("TrainArguments", [("files", TrainFiles), ("config", AgentConfig)])
+    parsed: Any = parse(both, f"sciml refine train {kind}", arguments[1:], "Train an agent.", TRAIN)
+    files: TrainFiles = parsed.files
+    if not files.output:
+        raise ConfigError(f"output={files.output!r}: name a folder")
+
+    from sciml.envs.training import train_agent
+
+    result = train_agent(
+        kind,
+        parsed.config,
+        files.output,
+        resume=files.resume,
+        overwrite=files.overwrite,
+        progress=not files.quiet,
+        tensorboard=files.tensorboard,
+    )
+    origin = f"after segment {result['best']}" if result["best"] else "after imitation"
+    print(
+        f"on held-out problems {result['score']:.3f} times the error of Doerfler's marking in small steps, {origin}; "
+        f"wrote {files.output}, evaluate it with: sciml refine evaluate {files.output}"
+    )
+
+
+def _evaluate(arguments: list[str]) -> None:
+    options = parse(
+        EvaluateArguments,
+        "sciml refine evaluate",
+        arguments,
+        "Compare agents with classical strategies.",
+        EVALUATE,
+    )
+    if not options.runs:
+        raise ConfigError("name at least one run: sciml refine evaluate RUN")
+    if options.problems < 1:
+        raise ConfigError(f"problems={options.problems}: it must be at least 1")
+
+    from sciml.envs.reports import evaluate_agents
+
+    result = evaluate_agents(
+        options.runs,
+        families=options.families,
+        budget=options.budget,
+        problems=options.problems,
+        look_ahead=True if options.look_ahead else None,
+        output=options.output or None,
+        overwrite=options.overwrite,
+    )
+    for family, (head, cells) in result["tables"].items():
+        print(f"{family}:")
+        print_table(head, cells)
+        print()
+    print(f"wrote {result['folder']}/report.html")
+
+
+def _watch(arguments: list[str]) -> None:
+    options = parse(WatchArguments, "sciml refine watch", arguments, "Watch an agent refine a mesh.", WATCH)
+
+    from sciml.envs.agents import Agent, environment
+    from sciml.envs.evaluation import held_out
+    from sciml.envs.render import episode, write_film, write_states
+    from sciml.files import atomic_folder, refuse_folder
+
+    if options.steps < 1 or options.problem < 0:
+        raise ConfigError(
+            f"steps={options.steps}, problem={options.problem}: give at least 1 step, no negative problem"
+        )
+    refuse_folder(options.output, "refinement.gif", options.overwrite)
+    agent = Agent.load(options.policy)
+    settings: dict[str, Any] = {"family": options.family} if options.family else {}
+    if options.budget:
+        settings["budget"] = options.budget
+    env = environment(agent.kind, agent.config, start="coarse", **settings)
+    state = held_out(env, options.problem + 1)[-1]
+    states = episode(agent, state, env.budget, steps=options.steps)
+    with atomic_folder(options.output, "refinement.gif", options.overwrite) as folder:
+        write_film(folder / "refinement.gif", states, env.budget)
+        write_states(folder, states)
+    print(
+        f"{len(state)} to {len(states[-1])} cells in {len(states) - 1} steps, relative error {states[0].error:.3g} to "
+        f"{states[-1].error:.3g}; wrote {options.output}/refinement.gif, {len(states)} VTU files and meshes.pvd"
+    )
