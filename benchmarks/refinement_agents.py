@@ -103,7 +103,7 @@ def compared(kind: str) -> None:
         f"Refinement agents on {kind} problems: their error over that of others at equal unknowns",
         ["family", "budget", "agents' cells", *AGAINST, "which is", "stopped early"],
         rows,
-        f"Geometric means over {PROBLEMS} held-out problems and {SEEDS} seeds, in brackets the range of the seeds' own. "
+        f"Geometric means over {PROBLEMS} held-out problems and {SEEDS} seeds, in brackets the range of the seeds'. "
         f"Trained on {CASES[kind][0][0]} with a budget of {CASES[kind][0][1]}: imitation of the true-error oracle on "
         f"{AgentConfig().imitate} problems, then {AgentConfig().steps} steps of PPO with the published reward, "
         f"{min(seconds):.0f} to {max(seconds):.0f} CPU seconds on one core. Strategies with a parameter: ten values of "
@@ -114,39 +114,16 @@ def compared(kind: str) -> None:
 def variants() -> None:
     """What helped: algorithms, imitation, rewards, observations and starts, all on 1D advection and Poisson."""
     base = AgentConfig(seed=0)
+    alone = replace(base, imitate=0, steps=200_000, segment=20_000, learning_rate=3e-4, entropy=0.01)
     settings = {
         "imitation, then PPO": base,
         "imitation only": replace(base, steps=0),
-        "PPO only, 200,000 steps": replace(
-            base, imitate=0, steps=200_000, segment=20_000, learning_rate=3e-4, entropy=0.01
-        ),
-        "PPO only, published observation": replace(
-            base,
-            imitate=0,
-            steps=200_000,
-            segment=20_000,
-            learning_rate=3e-4,
-            entropy=0.01,
-            observation="raw",
-        ),
-        "PPO only, standard observation": replace(
-            base,
-            imitate=0,
-            steps=200_000,
-            segment=20_000,
-            learning_rate=3e-4,
-            entropy=0.01,
-            observation="standard",
-        ),
-        "PPO only, coarse starts": replace(
-            base, imitate=0, steps=200_000, segment=20_000, learning_rate=3e-4, entropy=0.01, start="coarse"
-        ),
-        "A2C only": replace(
-            base, algorithm="a2c", imitate=0, steps=200_000, segment=20_000, learning_rate=7e-4
-        ),
-        "DQN only": replace(
-            base, algorithm="dqn", imitate=0, steps=100_000, segment=20_000, learning_rate=3e-4
-        ),
+        "PPO only": alone,
+        "PPO only, published observation": replace(alone, observation="raw"),
+        "PPO only, standard observation": replace(alone, observation="standard"),
+        "PPO only, coarse starts": replace(alone, start="coarse"),
+        "A2C only": replace(alone, algorithm="a2c", learning_rate=7e-4),
+        "DQN only": replace(alone, algorithm="dqn", steps=100_000),
         "imitation, then A2C": replace(base, algorithm="a2c"),
         "imitation, then DQN": replace(base, algorithm="dqn"),
         "imitation, then PPO, true error": replace(base, reward="log-error-drop"),
