@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from .environments import RefinementEnv
 
-__all__ = ["comparison_figure", "evaluate_agents"]
+__all__ = ["HEAD", "comparison_figure", "evaluate_agents", "table_rows"]
 
 MARKER = "evaluation.json"
 HEAD = ["agents' error over that of", "with", "ratio", "seeds from", "to"]
+"""Of tables."""
 CURVE_PROBLEMS = 8
 """Problems over which curves are averaged."""
 
@@ -83,7 +84,7 @@ def evaluate_agents(
         found = compare_policies(env, agents, problems=problems, look_ahead=look_ahead)
         rows = found.table()
         results[name] = {"table": rows, **found.failures()}
-        tables[name] = (HEAD, [_row(row) for row in rows])
+        tables[name] = (HEAD, table_rows(found))
         pictures[name] = comparison_figure(env, agents, found)
     with atomic_folder(folder, MARKER, overwrite) as temporary:
         report = Report("Refinement agents beside classical strategies", temporary)
@@ -112,9 +113,16 @@ def evaluate_agents(
     return {"tables": tables, "results": results, "folder": str(folder)}
 
 
-def _row(row: dict[str, Any]) -> list[object]:
-    parameter = row["strategy"].partition(" ")[2]
-    return [row["against"], parameter, *(f"{row[key]:.3f}" for key in ("ratio", "least", "largest"))]
+def table_rows(found: Comparison) -> list[list[object]]:
+    """Return the rows of a comparison's table under `HEAD`."""
+    return [
+        [
+            row["against"],
+            row["strategy"].partition(" ")[2],
+            *(f"{row[key]:.3f}" for key in ("ratio", "least", "largest")),
+        ]
+        for row in found.table()
+    ]
 
 
 def comparison_figure(env: "RefinementEnv", agents: Sequence[Agent], found: Comparison) -> "Figure":

@@ -6,6 +6,7 @@ the segment that it was in, and ends with the same agent as one that was not.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,8 +103,10 @@ class _Run:
 
         self._load()
         done, total = max(len(self.history) - 1, 0), self.config.steps
+        # A line for each segment where there is no terminal.
+        shown = progress and sys.stderr.isatty()
         with tqdm(
-            total=total, initial=min(done * self.config.segment, total), unit=" steps", disable=not progress
+            total=total, initial=min(done * self.config.segment, total), unit=" steps", disable=not shown
         ) as bar:
             for number in range(len(self.history), self.segments + 1):
                 record: dict[str, Any] = {"segment": number}
@@ -122,6 +125,10 @@ class _Run:
                 self.history.append(record)
                 self._save()
                 bar.set_description_str(f"score {record['score']:.3f}")
+                if progress and not shown:
+                    print(
+                        f"segment {number} of {self.segments}: score {record['score']:.3f}", file=sys.stderr
+                    )
         best = min(self.history, key=lambda record: record["score"])
         if not (self.output / AGENT_FILE).exists():
             self.model.policy.load_state_dict(self.best)

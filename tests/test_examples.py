@@ -62,3 +62,9 @@ def test_allen_cahn_star() -> None:
 
 def test_verified_burgers() -> None:
     assert load("verified_burgers").main() < 1e-6
+
+
+def test_train_refinement_agent() -> None:
+    ratios = load("train_refinement_agent").main()
+    assert ratios["advection-tanh"] < 1.1
+    assert ratios["advection-gaussians"] < 1.25
