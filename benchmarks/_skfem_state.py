@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import skfem
+from scipy.spatial import cKDTree
 from skfem.helpers import dot, grad
 
 from sciml.envs.environments import TriangleEnv
@@ -35,6 +36,10 @@ class SkfemState(TriangleState):
     @cached_property
     def basis(self) -> skfem.Basis:
         return skfem.Basis(self.mesh, skfem.ElementTriP1(), intorder=4)
+
+    @property
+    def unknowns(self) -> int:
+        return self.mesh.nvertices
 
     @cached_property
     def levels(self) -> np.ndarray:
@@ -105,15 +110,10 @@ class SkfemState(TriangleState):
 
     def distance(self, other: "SkfemState") -> float:
         # Old vertices keep their numbers; each new one is the midpoint of an edge of the old mesh.
-        old = np.zeros(self.mesh.nvertices)
-        count = other.mesh.nvertices
-        old[:count] = other.u
-        middles = other.mesh.p[:, other.mesh.facets].mean(axis=1).T
-        number = {tuple(np.round(p, 12)): f for f, p in enumerate(middles)}
-        for vertex in range(count, self.mesh.nvertices):
-            old[vertex] = other.u[
-                other.mesh.facets[:, number[tuple(np.round(self.mesh.p[:, vertex], 12))]]
-            ].mean()
+        count, facets = other.mesh.nvertices, other.mesh.facets
+        middles = other.mesh.p[:, facets].mean(axis=1).T
+        _, edge = cKDTree(middles).query(self.mesh.p[:, count:].T)
+        old = np.concatenate([other.u, other.u[facets[:, edge]].mean(axis=0)])
 
         @skfem.Functional
         def change(w):

@@ -6,7 +6,7 @@ cycle, so that decisions rest on solutions that are not too old.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,6 +83,27 @@ class AgentConfig:
     """Held-out problems of the training families, for that."""
     seed: int = 0
     """Of everything that is drawn."""
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> "AgentConfig":
+        """Return the configuration of JSON-ready settings.
+
+        Raises
+        ------
+        ConfigError
+            If one is unknown or of another type.
+        """
+        defaults: dict[str, Any] = {part.name: part.default for part in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name not in defaults:
+                raise unknown_name("setting of an agent", name, sorted(defaults))
+            value = tuple(value) if isinstance(value, list) else value
+            kind = type(defaults[name])
+            if not isinstance(value, (float, int) if kind is float else kind):
+                raise ConfigError(f"{name}={value!r}: give {kind.__name__}, as {defaults[name]!r}")
+            values[name] = value
+        return cls(**values)
 
     def __post_init__(self) -> None:
         for name in ("environments", "segment", "validate"):
@@ -238,11 +259,9 @@ class Agent(Policy):
 
     def save(self, path: str | Path, description: dict[str, Any] | None = None) -> None:
         """Write network and settings to a safetensors file."""
-        import dataclasses
-
         from sciml.operators.storage import save_tensors
 
-        header = {"kind_of_problems": self.kind, "config": dataclasses.asdict(self.config)}
+        header = {"kind_of_problems": self.kind, "config": asdict(self.config)}
         save_tensors(path, dict(self.network.state_dict()), "agent", {**header, **(description or {})})
 
     @classmethod
@@ -258,11 +277,7 @@ class Agent(Policy):
 
         file = Path(path) / AGENT_FILE if Path(path).is_dir() else Path(path)
         tensors, header = load_tensors(file, "agent")
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in header["config"].items()
-        }
-        config = AgentConfig(**settings)
+        config = AgentConfig.of(header["config"])
         network = algorithm(header["kind_of_problems"], config).policy
         network.load_state_dict(tensors)
         return cls(header["kind_of_problems"], config, network)

@@ -35,6 +35,8 @@ class TrainFiles:
 
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """Run folder."""
+    settings: str = ""
+    """JSON file with the settings below, such as the config.json of another run; options given here come before it."""
     resume: bool = False
     """Go on with an interrupted run."""
     overwrite: bool = False
@@ -104,7 +106,11 @@ def _train(arguments: list[str]) -> None:
     )
     if kind is None:
         return
-    both = dataclasses.make_dataclass("TrainArguments", [("files", TrainFiles), ("config", AgentConfig)])
+    given = _settings(arguments)
+    config = dataclasses.field(default_factory=lambda: AgentConfig.of(given))
+    both = dataclasses.make_dataclass(
+        "TrainArguments", [("files", TrainFiles), ("config", AgentConfig, config)]
+    )
     parsed: Any = parse(both, f"sciml refine train {kind}", arguments[1:], "Train an agent.", TRAIN)
     files: TrainFiles = parsed.files
     if not files.output:
@@ -126,6 +132,24 @@ def _train(arguments: list[str]) -> None:
         f"on held-out problems {result['score']:.3f} times the error of Doerfler's marking in small steps, {origin}; "
         f"wrote {files.output}, evaluate it with: sciml refine evaluate {files.output}"
     )
+
+
+def _settings(arguments: list[str]) -> dict[str, Any]:
+    """Return what the file of settings holds that is named among arguments."""
+    from sciml.files import read_json
+
+    named = ""
+    for place, argument in enumerate(arguments):
+        if argument == "--settings" and place + 1 < len(arguments):
+            named = arguments[place + 1]
+        elif argument.startswith("--settings="):
+            named = argument.removeprefix("--settings=")
+    if not named:
+        return {}
+    found = read_json(named)
+    if not isinstance(found, dict):
+        raise ConfigError(f"settings={named!r} hold no names with values: give a JSON object")
+    return found.get("config", found)
 
 
 def _evaluate(arguments: list[str]) -> None:

@@ -264,6 +264,14 @@ def test_the_command_line(
     assert main(train) == 1
     assert "holds a finished run" in capsys.readouterr().err
     assert main([*train, "--resume"]) == 0
+    Path("settings.json").write_text('{"imitate": "all"}')
+    capsys.readouterr()
+    assert main(["refine", "train", "advection", "-o", "other", "--settings", "settings.json"]) == 1
+    assert "imitate='all': give int" in capsys.readouterr().err
+    again = ["refine", "train", "advection", "-o", "other", "--settings=run/config.json", "--seed", "1"]
+    assert main([*again, "--quiet"]) == 0
+    old, new = (json.loads(Path(name, "config.json").read_text())["config"] for name in ("run", "other"))
+    assert new == {**old, "seed": 1}
     evaluate = ["refine", "evaluate", "run", "--problems", "2", "--families", "advection-gaussians"]
     assert main([*evaluate, "--budget", "24"]) == 0
     assert "best of doerfler and threshold" in capsys.readouterr().out
