@@ -42,6 +42,7 @@ CASES = {
         ("triangles-corners", 400),
         ("triangles-layers", 400),
         ("triangles-peaks", 400),
+        ("triangles-fronts", 100),
     ],
 }
 REFERENCE = Doerfler(0.05, "entering")

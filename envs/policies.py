@@ -234,7 +234,8 @@ class TrueError(Policy):
 class LookAhead(Policy):
     """One cell at a time, that whose refinement leaves the smallest error for each cell that it costs: an oracle.
 
-    It solves once for each cell of the mesh in every step.
+    It solves once for each cell of the mesh in every step; of triangles twice, for one bisection halves a triangle in
+    one direction only: what it is good for shows in the next.
     """
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
@@ -248,11 +249,16 @@ class LookAhead(Policy):
 
     @staticmethod
     def gains(state: State) -> np.ndarray:
-        """Return log(e / e_new) / (log n_new - log n) of refining each cell, shape (N,); -inf where it cannot be."""
+        """Return the largest log(e / e_new) / log(n_new / n) that refining each cell promises, shape (N,).
+
+        -inf where it cannot be.
+        """
         found = np.full(len(state), -np.inf)
         for cell in np.flatnonzero(state.refinable):
-            finer = state.changed(int(cell), REFINE)
-            found[cell] = np.log(state.error / finer.error) / np.log(len(finer) / len(state))
+            found[cell] = max(
+                np.log(state.error / finer.error) / np.log(len(finer) / len(state))
+                for finer in state.prospects(int(cell))
+            )
         return found
 
 

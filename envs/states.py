@@ -135,6 +135,10 @@ class State(ABC):
             return self.coarsened(first + np.arange(self.family_size))
         return self
 
+    def prospects(self, cell: int) -> "list[State]":
+        """Return states to which refining a cell leads, the nearest first, by which it is to be judged."""
+        return [self.changed(cell, REFINE)]
+
     @property
     @abstractmethod
     def family_size(self) -> int:

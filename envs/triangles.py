@@ -55,6 +55,11 @@ class TriangleState(State):
         halvings = np.rint(np.log2(self.mesh.areas[mesh.parents] / mesh.areas)).astype(np.int64)
         return TriangleState(self.problem, mesh, self.level_cap, self.levels[mesh.parents] + halvings)
 
+    def prospects(self, cell: int) -> list[State]:
+        """The triangle bisected, and its halves as well: only then its longest side is halved."""
+        once = self.refined(np.array([cell]))
+        return [once, once.refined(np.flatnonzero(once.mesh.parents == cell))]
+
     def coarsened(self, cells: np.ndarray) -> "TriangleState":
         return self
 
