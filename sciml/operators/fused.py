@@ -27,6 +27,8 @@ __all__ = ["branches", "branches_backward", "mlp", "mlp_backward", "sweep"]
 
 POINTS_AT_ONCE = 64
 """Of a line, for which all channels stay in the cache."""
+PARTS_TOGETHER = 8
+"""Whose sums are added to those of all others at once."""
 
 
 def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,6 +84,16 @@ def _add_rows(rows: np.ndarray, room: np.ndarray, totals: np.ndarray) -> None:
             room[j] += row[j]
     for j in range(columns):
         totals[j] += room[j]
+
+
+@njit(nogil=True)
+def _collected(part: int, last: bool, partial: np.ndarray, totals: np.ndarray) -> None:
+    """After some parts, and the last, add what they came to: sums of few numbers round less."""
+    if not last and part % PARTS_TOGETHER != PARTS_TOGETHER - 1:
+        return
+    for i in range(partial.size):
+        totals[i] += partial[i]
+        partial[i] = 0
 
 
 @_fused
@@ -152,20 +164,24 @@ def mlp_backward(  # type: ignore[no-untyped-def]
         _matrix(second, hidden),
     )
     of_argument, of_h = _matrix(argument, hidden), _matrix(h, hidden)
-    to_first, to_second = _matrix(of_first, hidden), _matrix(of_second, hidden)
+    first_part, second_part = np.zeros(of_first.size, np.float32), np.zeros(of_second.size, np.float32)
     for p in range(0, points, most):
-        count = min(most, points - p)
+        count, part, last = min(most, points - p), p // most, p + most >= points
         given = x[p * inputs : (p + count) * inputs]
         v = _matrix(_activated(given, room, activate), inputs)
         changes = start_at(_matrix(change, outputs), p, 0)
         block(count, inputs, hidden, v, w1, b1, of_argument)
         if of_second.size:
             gelu_forward(argument[: count * hidden], h)
+            to_second = _matrix(second_part, hidden)
             block(outputs, count, hidden, _transposed(changes), of_h, to_second, to_second)
+            _collected(part, last, second_part, of_second)
         block(count, outputs, hidden, changes, w2_back, _matrix(zero, 0), of_h)
         gelu_backward(argument[: count * hidden], h)
         if of_first.size:
+            to_first = _matrix(first_part, hidden)
             block(inputs, count, hidden, _transposed(v), of_h, to_first, to_first)
+            _collected(part, last, first_part, of_first)
             _add_rows(h[: count * hidden], sums, of_bias)
         if of_x.size:
             block(
@@ -234,7 +250,8 @@ def branches_backward(  # type: ignore[no-untyped-def]
     most = _part(points)
     room, zero = np.empty(most * channels, np.float32), np.zeros(channels, np.float32)
     sums = np.empty(max(channels, outputs), np.float32)
-    w, to_weight = _matrix(weight, channels), _matrix(of_weight, channels)
+    weight_part, part = np.zeros(of_weight.size, np.float32), 0
+    w = _matrix(weight, channels)
     for line in range(lines):
         c = start_at(_matrix(rows, channels), line * kept, 0)
         for p in range(0, points, most):
@@ -246,8 +263,10 @@ def branches_backward(  # type: ignore[no-untyped-def]
             block(count, kept, channels, start_at(_matrix(analysis, kept), p, 0), c, _matrix(zero, 0), to)
             block(count, outputs, channels, changes, w, to, to)
             if of_weight.size:
-                v = _matrix(here, channels)
+                v, to_weight = _matrix(here, channels), _matrix(weight_part, channels)
                 block(outputs, count, channels, _transposed(changes), v, to_weight, to_weight)
+                _collected(part, line == lines - 1 and p + most >= points, weight_part, of_weight)
+                part += 1
                 _add_rows(mixed[at * outputs : (at + count) * outputs], sums, of_bias)
             if gated.size:
                 change = gated[begin:end]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sciml.operators import FNO, fno, pointwise, products, sweeps
+from sciml.operators.fourier import TruncatedFourier
 from sciml.operators.products import compiled_tiles, product
 
 compiled = pytest.mark.skipif(compiled_tiles() is None, reason="no compiled products here")
@@ -172,13 +173,20 @@ def test_gradients_by_fused_steps(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @compiled
 def test_long_sums_round_little() -> None:
-    """Gradients of biases are sums over all points, of numbers of one sign here."""
-    x, one = torch.rand(400_000, 1), torch.ones(1, 1)
-    bias = torch.zeros(1, requires_grad=True)
-    pointwise.pointwise_mlp(x, one, bias, one, torch.zeros(1)).sum().backward()
-    exact = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    torch.nn.functional.gelu(x.double() + exact).sum().backward()
-    assert abs(bias.grad - exact.grad) < 1e-5 * exact.grad
+    """Gradients of parameters are sums over all points, of numbers of one sign here."""
+    torch.manual_seed(0)
+    x, given = torch.rand(400_000, 1), [torch.ones(1, 1), torch.zeros(1), torch.ones(1, 1)]
+    single = [part.clone().requires_grad_() for part in given]
+    pointwise.pointwise_mlp(x, *single, torch.zeros(1)).sum().backward()
+    double = [part.double().requires_grad_() for part in given]
+    (torch.nn.functional.gelu(x.double() @ double[0] + double[1]) @ double[2]).sum().backward()
+    for one, exact in zip(single, double, strict=True):
+        assert abs(one.grad - exact.grad) < 2e-6 * exact.grad
+    weight = torch.ones(1, 1, requires_grad=True)
+    transform = TruncatedFourier((2,), (True,), 0.0), (len(x),)
+    _, mixed, _ = pointwise.branches(x[None], weight, torch.zeros(1), None, None, transform)
+    mixed.sum().backward()
+    assert abs(weight.grad - x.double().sum()) < 2e-6 * x.double().sum()
 
 
 @compiled
