@@ -6,7 +6,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sciml.envs.policies import Doerfler, deploy
 from sciml.envs.states import State
 from sciml.envs.training import train_agent
 from sciml.files import read_json, write_json
+from sciml.provenance import git_commit, jsonable
 
 SEEDS, PROBLEMS = 3, 24
 RUNS = FOLDER.parent / "build" / "benchmarks" / "agents"
@@ -60,14 +61,16 @@ AGAINST = [
 
 
 def trained(kind: str, config: AgentConfig, name: str) -> tuple[Agent, float]:
-    """Return an agent and the CPU seconds of its training, which are kept with it."""
-    folder = RUNS / f"{kind}-{name}"
-    timing = folder.with_suffix(".json")
-    if not (folder / AGENT_FILE).exists() or not timing.exists():
+    """Return an agent and the CPU seconds of its training, which are kept with it while settings and code are."""
+    folder = RUNS / f"{kind}-{name.replace(' ', '-').replace(',', '')}"
+    timing, settings = folder.with_suffix(".json"), jsonable(asdict(config))
+    known = read_json(timing) if timing.exists() and (folder / AGENT_FILE).exists() else {}
+    if (known.get("config"), known.get("commit")) != (settings, git_commit()):
         started = time.process_time()
         train_agent(kind, config, folder, overwrite=True, progress=True)
-        write_json(timing, {"seconds": time.process_time() - started})
-    return Agent.load(folder), read_json(timing)["seconds"]
+        known = {"config": settings, "commit": git_commit(), "seconds": time.process_time() - started}
+        write_json(timing, known)
+    return Agent.load(folder), known["seconds"]
 
 
 def scattered(seed: int) -> Callable[[State], State]:
@@ -145,8 +148,8 @@ def variants() -> None:
     ]
     rows: list[list[object]] = []
     agents = []
-    for number, (label, config) in enumerate(settings.items()):
-        agent, seconds = trained("advection", config, f"variant-{number}")
+    for label, config in settings.items():
+        agent, seconds = trained("advection", config, label)
         agents.append(agent)
         rows.append([label, f"{seconds:.0f}"])
     for family, budget, seed in cases:

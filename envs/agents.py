@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from torch import Tensor, nn
 
-__all__ = ["AGENT_FILE", "ENVIRONMENTS", "Agent", "AgentConfig", "algorithm", "environment", "preferences"]
+__all__ = [
+    "AGENT_FILE",
+    "ENVIRONMENTS",
+    "EXPLORATION",
+    "Agent",
+    "AgentConfig",
+    "algorithm",
+    "environment",
+    "plan",
+    "preferences",
+]
 
 AGENT_FILE = "agent.safetensors"
 ENVIRONMENTS = {
@@ -35,6 +45,12 @@ ENVIRONMENTS = {
     "triangles": "sciml/AMRTriPoisson-v0",
 }
 """Environments by the kind of their problems."""
+EXPLORATION = 0.1
+"""Part of dqn's actions that are random."""
+ROLLOUT = {"ppo": 250, "a2c": 20, "dqn": 1}
+"""Steps of a roll-out in each environment, at most."""
+BATCH = 500
+"""Of ppo, at most."""
 AT_ONCE = 0.05
 """Part of a mesh that an agent refines in a cycle at most."""
 
@@ -68,7 +84,7 @@ class AgentConfig:
     oracle: str = "true-error"
     """The policy that makes them: true-error, look-ahead, or another one's name."""
     steps: int = 40_000
-    """Actions of reinforcement learning, all environments together; 0: imitation only."""
+    """Actions of reinforcement learning, all environments together, in whole roll-outs; 0: imitation only."""
     environments: int = 8
     """Side by side, in one process."""
     learning_rate: float = 1e-4
@@ -78,7 +94,7 @@ class AgentConfig:
     entropy: float = 0.0
     """Weight of the policy's entropy in the loss (not of dqn)."""
     segment: int = 8_000
-    """Actions between two evaluations on held-out problems, after which the best agent is kept."""
+    """Actions, at most, between two evaluations on held-out problems, by which the best agent is kept."""
     validate: int = 8
     """Held-out problems of the training families, for that."""
     seed: int = 0
@@ -95,12 +111,19 @@ class AgentConfig:
         """
         defaults: dict[str, Any] = {part.name: part.default for part in fields(cls)}
         values: dict[str, Any] = {}
+        if not isinstance(settings, dict):
+            raise ConfigError(f"settings {settings!r} have no names: give an object of names and values")
         for name, value in settings.items():
             if name not in defaults:
                 raise unknown_name("setting of an agent", name, sorted(defaults))
             value = tuple(value) if isinstance(value, list) else value
             kind = type(defaults[name])
-            if not isinstance(value, (float, int) if kind is float else kind):
+            parts = {"hidden": int, "families": str}.get(name)
+            if (
+                not isinstance(value, (float, int) if kind is float else kind)
+                or isinstance(value, bool)
+                or (parts and not all(type(part) is parts for part in value))
+            ):
                 raise ConfigError(f"{name}={value!r}: give {kind.__name__}, as {defaults[name]!r}")
             values[name] = value
         return cls(**values)
@@ -151,6 +174,22 @@ def environment(kind: str, config: AgentConfig, **options: Any) -> RefinementEnv
     return made
 
 
+def plan(config: AgentConfig) -> tuple[int, int, int]:
+    """Return the number of segments, the steps of a roll-out in each environment, and the actions of a segment.
+
+    Examples
+    --------
+    >>> plan(AgentConfig(steps=40_000, segment=8_000, environments=8))
+    (5, 250, 8000)
+    """
+    segments = -(-config.steps // config.segment)
+    each = -(-config.steps // (max(segments, 1) * config.environments))
+    rollouts = max(1, -(-each // ROLLOUT[config.algorithm]))
+    # PPO scales advantages by their deviation: one number has none.
+    length = max(-(-each // rollouts), 2)
+    return segments, length, rollouts * length * config.environments
+
+
 def algorithm(kind: str, config: AgentConfig, tensorboard: Path | None = None) -> "BaseAlgorithm":
     """Return stable-baselines3's algorithm with environments whose rewards are scaled to unit variance.
 
@@ -174,20 +213,31 @@ def algorithm(kind: str, config: AgentConfig, tensorboard: Path | None = None) -
         "device": "cpu",
         "tensorboard_log": None if tensorboard is None else str(tensorboard),
     }
+    _, length, _ = plan(config)
     if config.algorithm == "ppo":
-        return PPO(**shared, n_steps=250, batch_size=500, n_epochs=5, ent_coef=config.entropy, target_kl=0.02)
+        together = length * config.environments
+        batch = next(size for size in range(min(BATCH, together), 0, -1) if together % size == 0)
+        return PPO(
+            **shared,
+            n_steps=length,
+            batch_size=batch if batch > 1 else together,
+            n_epochs=5,
+            ent_coef=config.entropy,
+            target_kl=0.02,
+        )
     if config.algorithm == "a2c":
-        return A2C(**shared, n_steps=20, ent_coef=config.entropy)
-    # Exploration of one rate, whatever was learned before.
+        return A2C(**shared, n_steps=length, ent_coef=config.entropy)
+    # Every fourth action is followed by an update, and what was imitated by no random actions but the explorer's.
     return DQN(
         **shared,
         buffer_size=50_000,
-        learning_starts=1000,
+        learning_starts=128 if config.imitate else 1000,
         batch_size=128,
-        train_freq=4,
+        train_freq=max(1, 4 // config.environments),
+        gradient_steps=max(1, config.environments // 4),
         target_update_interval=1000,
-        exploration_initial_eps=0.1,
-        exploration_final_eps=0.1,
+        exploration_initial_eps=EXPLORATION,
+        exploration_final_eps=EXPLORATION,
     )
 
 
@@ -278,6 +328,25 @@ class Agent(Policy):
         file = Path(path) / AGENT_FILE if Path(path).is_dir() else Path(path)
         tensors, header = load_tensors(file, "agent")
         config = AgentConfig.of(header["config"])
-        network = algorithm(header["kind_of_problems"], config).policy
+        network = _network(header["kind_of_problems"], config)
         network.load_state_dict(tensors)
         return cls(header["kind_of_problems"], config, network)
+
+
+def _network(kind: str, config: AgentConfig) -> "nn.Module":
+    """Return an untrained network of the algorithm's, and leave random states as they are."""
+    import torch
+    from stable_baselines3.common.policies import ActorCriticPolicy
+    from stable_baselines3.dqn.policies import DQNPolicy
+    from torch import nn
+
+    env = environment(kind, config)
+    made = DQNPolicy if config.algorithm == "dqn" else ActorCriticPolicy
+    with torch.random.fork_rng(devices=[]):
+        return made(
+            env.observation_space,
+            env.action_space,
+            lambda _: config.learning_rate,
+            net_arch=list(config.hidden),
+            activation_fn=nn.ReLU,
+        )

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from sciml.errors import ConfigError
 
-from .families import Family, Sample, family_of
+from .families import Family, Mixture, Sample, family_of
 from .observations import Observation, observation_registry
 from .rewards import OVERRUN, Reward, reward_registry
 from .states import COARSEN, KEEP, REFINE, State
@@ -112,7 +112,8 @@ class RefinementEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.action_space = spaces.Discrete(len(self.actions))
         self.observation_space = self.observe.space
-        self._refuse_small_budget(self.family.sample(np.random.default_rng(0)))
+        for part in self.family.parts if isinstance(self.family, Mixture) else (self.family,):
+            self._refuse_small_budget(part.sample(np.random.default_rng(0)))
 
     def _refuse_small_budget(self, sample: Sample) -> None:
         if self.budget <= len(sample.mesh) + 1:

@@ -34,8 +34,8 @@ __all__ = ["Comparison", "compare_policies", "error_at", "error_with", "held_out
 THETAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_FOR_ORACLE = 100
 """Cells up to which looking ahead is affordable: it solves once for every cell."""
-BEYOND = 2.2
-"""How far strategies run whose errors are interpolated, over the budget: uniform refinement passes it, too."""
+BEYOND, NARROWLY = 2.2, 1.1
+"""How far strategies run first whose errors are interpolated, over the budget; looking ahead goes in small steps."""
 STEPS_FURTHER = 40
 """Cells more than an agent has, among which a strategy's next mesh is looked for."""
 SWEPT = {"doerfler": Doerfler, "threshold": Threshold, "fraction": FixedFraction}
@@ -58,7 +58,10 @@ def held_out(env: RefinementEnv, count: int, stream: int = 1) -> list[State]:
 
 
 def error_at(trace: Trace, unknowns: float) -> float:
-    """Return the error of a run at a number of unknowns, the lowest so far, interpolated in logarithms."""
+    """Return the error of a run at a number of unknowns, the lowest so far, interpolated in logarithms.
+
+    Beyond its end, that of its last mesh.
+    """
     errors = np.minimum.accumulate(trace.errors)
     tiny = 1e-300
     return float(np.exp(np.interp(np.log(unknowns), np.log(trace.unknowns), np.log(errors + tiny))))
@@ -81,18 +84,40 @@ def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy
 
 
 def error_with(policy: Policy, state: State, cells: int, unknowns: int) -> float:
-    """Return the error that a marking strategy has with a number of cells and unknowns."""
-    trace, rng = deploy(policy, state, cells + 1), np.random.default_rng(0)
-    last, more = trace.state, 1
-    if trace.unknowns[-1] == unknowns or last.error == 0:
-        return float(trace.errors[-1])
-    while more < STEPS_FURTHER:
-        further = last.acted(policy.actions(last, len(last) + 1 + more, rng))
+    """Return the error that a marking strategy has with a number of unknowns, of about so many cells.
+
+    It is that of such a mesh, or interpolated between the nearest two that marking less and more in the last cycle
+    gives; of a strategy that marks nothing more, that of its last mesh.
+    """
+    states, rng = [state], np.random.default_rng(0)
+    deploy(policy, state, cells + 1, visit=states.append)
+    below = max((one for one in states if one.unknowns <= unknowns), key=lambda one: one.unknowns)
+    origin = below
+    for more in range(1, STEPS_FURTHER):
+        if below.unknowns == unknowns:
+            break
+        further = origin.acted(policy.actions(origin, len(origin) + 1 + more, rng))
         if further.unknowns > unknowns:
-            both = np.array([len(last), len(further)]), np.array([last.unknowns, further.unknowns])
-            return error_at(Trace(*both, np.array([last.error, further.error]), further), unknowns)
-        more += 1
-    return float(trace.errors[-1])
+            return _between(below, further, unknowns)
+        below = further if further.unknowns > below.unknowns else below
+    return below.error
+
+
+def _between(first: State, second: State, unknowns: int) -> float:
+    cells, numbers = (len(first), len(second)), (first.unknowns, second.unknowns)
+    trace = Trace(np.array(cells), np.array(numbers), np.array([first.error, second.error]), second)
+    return error_at(trace, unknowns)
+
+
+def _curve(policy: Policy, state: State, budget: int, unknowns: int) -> Trace:
+    """Return a run that ends with no fewer unknowns, if the policy gets so far."""
+    trace = deploy(policy, state, budget)
+    for _ in range(3):
+        if trace.unknowns[-1] >= unknowns:
+            break
+        budget *= 2
+        trace = deploy(policy, state, budget)
+    return trace
 
 
 @dataclass(frozen=True)
@@ -159,6 +184,8 @@ def compare_policies(
 ) -> Comparison:
     """Run agents and all strategies on held-out problems of an environment's family, within its budget.
 
+    Of problems in time the first step is compared.
+
     Parameters
     ----------
     env : RefinementEnv
@@ -186,8 +213,8 @@ def compare_policies(
             if name.split()[0] in SWEPT:
                 known = {end: error_with(policy, state, *end) for end in sorted(set(ends))}
             else:
-                most = env.budget + 1 if name == "look-ahead" else int(BEYOND * env.budget)
-                curve = deploy(policy, state, most)
+                beyond = NARROWLY if name == "look-ahead" else BEYOND
+                curve = _curve(policy, state, int(beyond * env.budget), max(end[1] for end in ends))
                 known = {end: error_at(curve, end[1]) for end in sorted(set(ends))}
             errors[name][:, number] = [known[end] for end in ends]
     return Comparison(env.budget, runs, errors)

@@ -151,8 +151,9 @@ def _budget(env: RefinementEnv, coarsest: State, rng: np.random.Generator) -> in
 def _scattered(state: State, budget: int, rng: np.random.Generator) -> State:
     target = rng.uniform(len(state), max(0.9 * budget, len(state)))
     while len(state) < target:
-        finer = state.refined(np.unique(rng.integers(len(state), size=1 + len(state) // 16)))
-        if len(finer) >= budget:
+        cells = np.unique(rng.integers(len(state), size=1 + len(state) // 16))
+        finer = state.refined(cells[state.refinable[cells]])
+        if len(finer) >= budget or finer is state:
             break
         state = finer
     return state

@@ -77,7 +77,8 @@ def evaluate_agents(
     settings: dict[str, Any] = {"budget": budget} if budget else {}
     envs = {name: environment(kind, config, family=name, start="coarse", **settings) for name in families}
     reached = next(iter(envs.values())).budget
-    folder = Path(output or Path(runs[0]) / f"evaluation-{reached}")
+    first = Path(runs[0])
+    folder = Path(output or (first if first.is_dir() else first.parent) / f"evaluation-{reached}")
     refuse_folder(folder, MARKER, overwrite)
     results, tables, pictures = {}, {}, {}
     for name, env in envs.items():
@@ -92,6 +93,7 @@ def evaluate_agents(
             f"{len(agents)} agent(s) trained on {kind} problems, budget {reached} cells, {problems} held-out problems "
             "of each family. Errors at equal numbers of unknowns, geometric means over problems; below 1 agents are "
             "better. Of strategies with a parameter the best value for the family is shown."
+            + (" Of problems in time the first step is compared." if kind == "transport" else "")
         )
         for name in families:
             report.section(name)

@@ -17,7 +17,7 @@ from sciml.files import locked, write_json
 from sciml.provenance import jsonable
 from sciml.runs import open_run
 
-from .agents import AGENT_FILE, Agent, AgentConfig, algorithm, environment
+from .agents import AGENT_FILE, EXPLORATION, Agent, AgentConfig, algorithm, environment, plan
 from .evaluation import error_at, held_out
 from .imitation import imitate
 from .policies import Doerfler, deploy, policy_registry
@@ -30,7 +30,15 @@ __all__ = ["train_agent"]
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.json"
-STALE = (CHECKPOINT, AGENT_FILE, HISTORY, "tensorboard/*/events.*", "evaluation*")
+STALE = (
+    CHECKPOINT,
+    AGENT_FILE,
+    HISTORY,
+    "tensorboard/*/events.*",
+    "evaluation-*/*.json",
+    "evaluation-*/*.html",
+    "evaluation-*/*.png",
+)
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of a replay buffer."""
 COLLAPSE = 0.5
@@ -66,8 +74,9 @@ def train_agent(
     Returns
     -------
     dict
-        "score", of the best agent on held-out problems (its error over that of small Doerfler steps on the jumps, at
-        the same number of unknowns), "best" (after which segment, 0 is imitation) and "history".
+        "score", of the best agent on held-out problems (its error over that of Doerfler's marking with theta = 0.1 of
+        the environment's first indicator, at the same number of unknowns; e times that if it stops below half of the
+        budget), "best" (after which segment, 0 is imitation) and "history".
 
     Raises
     ------
@@ -94,7 +103,7 @@ class _Run:
     def __init__(self, kind: str, config: AgentConfig, output: Path, tensorboard: bool) -> None:
         self.kind, self.config, self.output = kind, config, output
         self.model = algorithm(kind, config, output / "tensorboard" if tensorboard else None)
-        self.segments = -(-config.steps // config.segment)
+        self.segments, _, self.size = plan(config)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
 
@@ -102,17 +111,15 @@ class _Run:
         from tqdm import tqdm
 
         self._load()
-        done, total = max(len(self.history) - 1, 0), self.config.steps
+        done, total = max(len(self.history) - 1, 0) * self.size, self.segments * self.size
         # A line for each segment where there is no terminal.
         shown = progress and sys.stderr.isatty()
-        with tqdm(
-            total=total, initial=min(done * self.config.segment, total), unit=" steps", disable=not shown
-        ) as bar:
+        with tqdm(total=total, initial=done, unit=" steps", disable=not shown) as bar:
             for number in range(len(self.history), self.segments + 1):
                 record: dict[str, Any] = {"segment": number}
                 self._reseed(number)
                 if number:
-                    record |= self._reinforce(number, bar.update)
+                    record |= self._reinforce(bar.update)
                 elif self.config.imitate:
                     record |= imitate(self.kind, self.config, self.model.policy, bar.set_description_str)
                     self._align()
@@ -143,6 +150,8 @@ class _Run:
         # The next segment begins with a reset, and counts its own episodes.
         self.model._last_obs = None
         self.model.ep_info_buffer = None
+        if hasattr(self.model, "exploration_rate"):
+            self.model.exploration_rate = EXPLORATION
 
     def _align(self) -> None:
         """Give the target network of dqn what was learned by imitation."""
@@ -150,7 +159,7 @@ class _Run:
         if hasattr(policy, "q_net"):
             policy.q_net_target.load_state_dict(policy.q_net.state_dict())
 
-    def _reinforce(self, number: int, advance: Callable[[int], Any]) -> dict[str, float]:
+    def _reinforce(self, advance: Callable[[int], Any]) -> dict[str, float]:
         from stable_baselines3.common.callbacks import BaseCallback
 
         class Advance(BaseCallback):
@@ -158,15 +167,13 @@ class _Run:
                 advance(self.training_env.num_envs)
                 return True
 
-        steps = min(self.config.segment, self.config.steps - (number - 1) * self.config.segment)
-        self.model.learn(steps, callback=Advance(), reset_num_timesteps=False)
-        episodes = list(self.model.ep_info_buffer or [])
-        if not episodes:
-            return {}
-        return {
-            name: float(np.mean([one[key] for one in episodes]))
-            for name, key in (("return", "r"), ("length", "l"))
-        }
+        self.model.learn(self.size, callback=Advance(), reset_num_timesteps=False)
+        found = {"steps": float(self.model.num_timesteps)}
+        if episodes := list(self.model.ep_info_buffer or []):
+            found["return"], found["length"] = (
+                float(np.mean([one[key] for one in episodes])) for key in "rl"
+            )
+        return found
 
     @property
     def _rewards(self) -> Any:

@@ -58,7 +58,7 @@ class EvaluateArguments:
     budget: int = 0
     """Cells that may not be reached; by default that of training."""
     problems: int = 24
-    """Held-out problems of each family."""
+    """Held-out problems of each family; of problems in time their first step."""
     look_ahead: bool = False
     """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
@@ -149,7 +149,10 @@ def _settings(arguments: list[str]) -> dict[str, Any]:
     found = read_json(named)
     if not isinstance(found, dict):
         raise ConfigError(f"settings={named!r} hold no names with values: give a JSON object")
-    return found.get("config", found)
+    settings = found.get("config", found)
+    if not isinstance(settings, dict):
+        raise ConfigError(f"settings={named!r}: its config holds no names with values, give a JSON object")
+    return settings
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -197,7 +200,8 @@ def _watch(arguments: list[str]) -> None:
         )
     refuse_folder(options.output, "refinement.gif", options.overwrite)
     agent = Agent.load(options.policy)
-    settings: dict[str, Any] = {"family": options.family} if options.family else {}
+    family = options.family or next(iter(agent.config.families), "")
+    settings: dict[str, Any] = {"family": family} if family else {}
     if options.budget:
         settings["budget"] = options.budget
     env = environment(agent.kind, agent.config, start="coarse", **settings)

@@ -12,12 +12,13 @@ from safetensors import safe_open
 import sciml.envs  # noqa: F401
 from sciml.cli import main
 from sciml.envs import training
-from sciml.envs.agents import AGENT_FILE, Agent, AgentConfig, algorithm, environment, preferences
+from sciml.envs.agents import AGENT_FILE, Agent, AgentConfig, algorithm, environment, plan, preferences
 from sciml.envs.evaluation import compare_policies, error_at, error_with, held_out
 from sciml.envs.families import Mixture, family_registry
 from sciml.envs.imitation import imitate, wanted_actions
 from sciml.envs.policies import Doerfler, Threshold, Trace, TrueError, deploy, within_budget
 from sciml.envs.render import episode
+from sciml.envs.reports import evaluate_agents
 from sciml.envs.states import COARSEN, KEEP, REFINE
 from sciml.envs.training import train_agent
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
@@ -27,6 +28,11 @@ SMALL = AgentConfig(imitate=3, steps=400, segment=200, environments=2, validate=
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     with safe_open(folder / AGENT_FILE, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def checkpoint_of(folder: Path) -> dict[str, torch.Tensor]:
+    with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
@@ -111,7 +117,10 @@ def test_interrupted_and_resumed_is_the_same(
 ) -> None:
     from dataclasses import replace
 
-    config = replace(SMALL, algorithm=name)
+    # Enough for updates of dqn, and with actions on both sides of the interruption that were not explored.
+    config = replace(
+        SMALL, algorithm=name, seed=11, **(dict(steps=800, segment=400) if name == "dqn" else {})
+    )
     whole = train_agent("advection", config, tmp_path / "whole")
     with monkeypatch.context() as patched:
         interrupted_after(patched, 2)
@@ -123,6 +132,46 @@ def test_interrupted_and_resumed_is_the_same(
     first, second = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "parts")
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert [record["segment"] for record in whole["history"]] == [0, 1, 2]
+    # The last weights, too, and not those of imitation.
+    last = [checkpoint_of(tmp_path / folder) for folder in ("whole", "parts")]
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+    moved = [key for key in first if not torch.equal(last[0][f"policy/{key}"], last[0][f"best/{key}"])]
+    assert moved or whole["best"] == 2
+
+
+def test_segments_are_whole_roll_outs_and_no_more_than_asked(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    for name, steps, segment, environments in (
+        ("ppo", 8100, 8000, 8),
+        ("ppo", 500, 8000, 8),
+        ("a2c", 100, 30, 8),
+        ("dqn", 7, 3, 2),
+        ("ppo", 5, 5, 1),
+    ):
+        config = AgentConfig(algorithm=name, steps=steps, segment=segment, environments=environments)
+        segments, length, size = plan(config)
+        assert segments == -(-steps // segment)
+        assert size % (length * environments) == 0
+        assert steps <= segments * size <= steps + segments * (size // length + environments) + 2
+    config = replace(SMALL, imitate=1, steps=90, segment=50, environments=4, validate=1)
+    records = train_agent("advection", config, tmp_path / "run")["history"]
+    assert [record.get("steps", 0) for record in records] == [0, 48, 96]
+
+
+def test_an_evaluated_run_can_be_overwritten(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    config = replace(SMALL, imitate=1, steps=0, validate=1)
+    train_agent("advection", config, tmp_path / "run")
+    evaluate_agents([tmp_path / "run" / AGENT_FILE], families=["advection-tanh"], budget=20, problems=1)
+    assert (tmp_path / "run" / "evaluation-20" / "report.html").exists()
+    train_agent("advection", config, tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "evaluation-20" / "report.html").exists()
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 - what others draw from
+    Agent.load(tmp_path / "run")
+    assert np.array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(before[1], torch.get_rng_state())
 
 
 def test_an_agent_in_a_file_decides_the_same(tmp_path: Path) -> None:
@@ -238,6 +287,16 @@ def test_bad_input_is_named(tmp_path: Path, cloned: Agent) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             AgentConfig(**settings)
+    for settings, message in (
+        ({"hidden": ["64"]}, "hidden="),
+        ({"families": [1]}, "families="),
+        ({"steps": True}, "steps=True"),
+        (3, "settings 3"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            AgentConfig.of(settings)
+    with pytest.raises(ConfigError, match="budget=28"):
+        environment("triangles", AgentConfig(families=("triangles-fronts", "triangles-lshape"), budget=28))
     with pytest.raises(ConfigError, match="unknown policy 'true-eror'"):
         train_agent("advection", AgentConfig(oracle="true-eror"), tmp_path / "run")
     with pytest.raises(ConfigError, match="budget=5"):
