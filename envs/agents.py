@@ -118,12 +118,9 @@ class AgentConfig:
                 raise unknown_name("setting of an agent", name, sorted(defaults))
             value = tuple(value) if isinstance(value, list) else value
             kind = type(defaults[name])
-            parts = {"hidden": int, "families": str}.get(name)
-            if (
-                not isinstance(value, (float, int) if kind is float else kind)
-                or isinstance(value, bool)
-                or (parts and not all(type(part) is parts for part in value))
-            ):
+            inside = {"hidden": int, "families": str}.get(name)
+            fits = isinstance(value, (float, int) if kind is float else kind) and not isinstance(value, bool)
+            if not fits or (isinstance(value, tuple) and any(type(part) is not inside for part in value)):
                 raise ConfigError(f"{name}={value!r}: give {kind.__name__}, as {defaults[name]!r}")
             values[name] = value
         return cls(**values)
@@ -341,7 +338,7 @@ def _network(kind: str, config: AgentConfig) -> "nn.Module":
     from torch import nn
 
     env = environment(kind, config)
-    made = DQNPolicy if config.algorithm == "dqn" else ActorCriticPolicy
+    made: Any = DQNPolicy if config.algorithm == "dqn" else ActorCriticPolicy
     with torch.random.fork_rng(devices=[]):
         return made(
             env.observation_space,
