@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gymnasium
 import numpy as np
 
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.registry import unknown_name
 
 from .environments import RefinementEnv
@@ -51,6 +51,8 @@ ROLLOUT = {"ppo": 250, "a2c": 20, "dqn": 1}
 """Steps of a roll-out in each environment, at most."""
 BATCH = 500
 """Of ppo, at most."""
+LARGEST_BUDGET = 5000
+"""Of training: oracles refine one cell at a time."""
 AT_ONCE = 0.05
 """Part of a mesh that an agent refines in a cycle at most."""
 
@@ -121,7 +123,10 @@ class AgentConfig:
             inside = {"hidden": int, "families": str}.get(name)
             fits = isinstance(value, (float, int) if kind is float else kind) and not isinstance(value, bool)
             if not fits or (isinstance(value, tuple) and any(type(part) is not inside for part in value)):
-                raise ConfigError(f"{name}={value!r}: give {kind.__name__}, as {defaults[name]!r}")
+                wanted = (
+                    "a list" if kind is tuple else {int: "an integer", float: "a number", str: "a text"}[kind]
+                )
+                raise ConfigError(f"{name}={value!r}: give {wanted}, such as {defaults[name]!r}")
             values[name] = value
         return cls(**values)
 
@@ -132,13 +137,18 @@ class AgentConfig:
         for name in ("budget", "imitate", "steps", "entropy", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)}: it must not be negative")
-        if not 0 < self.learning_rate < 1 or not 0 <= self.discount <= 1:
-            raise ConfigError(
-                f"learning_rate={self.learning_rate}, discount={self.discount}: choose a rate between 0 and 1, a "
-                "discount from 0 to 1"
-            )
+        if not 0 < self.learning_rate < 1:
+            raise ConfigError(f"learning_rate={self.learning_rate}: choose a rate between 0 and 1")
+        if not 0 <= self.discount <= 1:
+            raise ConfigError(f"discount={self.discount}: choose 0 to 1")
         if not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"hidden={self.hidden}: give at least one width")
+            raise ConfigError(f"hidden={self.hidden}: give at least one width, none below 1")
+        if self.seed >= 2**32 - self.environments:
+            raise ConfigError(f"seed={self.seed}: choose one below 2^32 - {self.environments}")
+        if self.budget > LARGEST_BUDGET:
+            raise ConfigError(
+                f"budget={self.budget}: choose at most {LARGEST_BUDGET} for training, agents go further afterwards"
+            )
         if self.algorithm not in ("ppo", "a2c", "dqn"):
             raise unknown_name("algorithm", self.algorithm, ["ppo", "a2c", "dqn"])
         if not self.imitate and not self.steps:
@@ -324,9 +334,15 @@ class Agent(Policy):
 
         file = Path(path) / AGENT_FILE if Path(path).is_dir() else Path(path)
         tensors, header = load_tensors(file, "agent")
-        config = AgentConfig.of(header["config"])
-        network = _network(header["kind_of_problems"], config)
-        network.load_state_dict(tensors)
+        try:
+            config = AgentConfig.of(header["config"])
+            network = _network(header["kind_of_problems"], config)
+            network.load_state_dict(tensors)
+        except (ConfigError, KeyError, RuntimeError) as error:
+            raise DatasetFormatError(
+                f"agent {str(file)!r} cannot be made again ({str(error).splitlines()[0]}): load the --plugin of its "
+                "family if it has one, else train again"
+            ) from error
         return cls(header["kind_of_problems"], config, network)
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciml.errors import DatasetFormatError
 from sciml.files import locked, write_json
-from sciml.provenance import jsonable
+from sciml.provenance import first_difference, jsonable
 from sciml.runs import open_run
 
 from .agents import AGENT_FILE, EXPLORATION, Agent, AgentConfig, algorithm, environment, plan
@@ -76,7 +77,8 @@ def train_agent(
     dict
         "score", of the best agent on held-out problems (its error over that of Doerfler's marking with theta = 0.1 of
         the environment's first indicator, at the same number of unknowns; e times that if it stops below half of the
-        budget), "best" (after which segment, 0 is imitation) and "history".
+        budget), "stopped" (on what part of the problems it did), "best" (after which segment, 0 is imitation) and
+        "history".
 
     Raises
     ------
@@ -93,15 +95,26 @@ def train_agent(
     output = Path(output)
     policy_registry[config.oracle]
     environment(kind, config)
-    resolved = {"kind": kind, "config": jsonable(dataclasses.asdict(config))}
     with locked(output):
-        open_run(output, resolved, finished=AGENT_FILE, stale=STALE, resume=resume, overwrite=overwrite)
+        open_run(
+            output,
+            _resolved(kind, config),
+            finished=AGENT_FILE,
+            stale=STALE,
+            resume=resume,
+            overwrite=overwrite,
+        )
         return _Run(kind, config, output, tensorboard).finish(progress)
+
+
+def _resolved(kind: str, config: AgentConfig) -> dict[str, Any]:
+    return {"kind": kind, "config": jsonable(dataclasses.asdict(config))}
 
 
 class _Run:
     def __init__(self, kind: str, config: AgentConfig, output: Path, tensorboard: bool) -> None:
         self.kind, self.config, self.output = kind, config, output
+        self.resolved = _resolved(kind, config)
         self.model = algorithm(kind, config, output / "tensorboard" if tensorboard else None)
         self.segments, _, self.size = plan(config)
         self.history: list[dict[str, Any]] = []
@@ -124,7 +137,7 @@ class _Run:
                     record |= imitate(self.kind, self.config, self.model.policy, bar.set_description_str)
                     self._align()
                 bar.set_description_str("held-out problems")
-                record["score"] = self._score()
+                record["score"], record["stopped"] = self._score()
                 if not self.history or record["score"] < min(past["score"] for past in self.history):
                     self.best = {
                         name: tensor.clone() for name, tensor in self.model.policy.state_dict().items()
@@ -142,7 +155,12 @@ class _Run:
             Agent(self.kind, self.config, self.model.policy).save(
                 self.output / AGENT_FILE, {"score": best["score"], "segment": best["segment"]}
             )
-        return {"score": best["score"], "best": best["segment"], "history": self.history}
+        return {
+            "score": best["score"],
+            "stopped": best["stopped"],
+            "best": best["segment"],
+            "history": self.history,
+        }
 
     def _reseed(self, number: int) -> None:
         seed = np.random.SeedSequence([self.config.seed, 2, number]).generate_state(1)[0]
@@ -182,15 +200,15 @@ class _Run:
         assert scaled is not None
         return scaled.ret_rms
 
-    def _score(self) -> float:
-        """Geometric mean of errors over those of Doerfler's marking in small steps, at equal numbers of unknowns."""
-        agent, ratios = Agent(self.kind, self.config, self.model.policy), []
+    def _score(self) -> tuple[float, float]:
+        """Geometric mean of errors over those of Doerfler's marking, and how often the agent stopped early."""
+        agent, ratios, stopped = Agent(self.kind, self.config, self.model.policy), [], []
         for state, curve, budget in self._held_out():
             trace = deploy(agent, state, budget, cycles=100)
-            ratio = trace.errors[-1] / error_at(curve, trace.unknowns[-1])
+            stopped.append(trace.cells[-1] < COLLAPSE * budget)
             # One that stops early is no better for that.
-            ratios.append(np.log(ratio) + (trace.cells[-1] < COLLAPSE * budget))
-        return float(np.exp(np.mean(ratios)))
+            ratios.append(np.log(trace.errors[-1] / error_at(curve, trace.unknowns[-1])) + stopped[-1])
+        return float(np.exp(np.mean(ratios))), float(np.mean(stopped))
 
     def _held_out(self) -> list[Any]:
         if not hasattr(self, "_problems"):
@@ -220,7 +238,8 @@ class _Run:
             if hasattr(self.model, "replay_buffer")
             else [],
         }
-        save_tensors(self.output / CHECKPOINT, tensors, "agent checkpoint", {"progress": progress})
+        header = {"run": self.resolved, "progress": progress}
+        save_tensors(self.output / CHECKPOINT, tensors, "agent checkpoint", header)
         write_json(self.output / HISTORY, {"history": self.history})
 
     def _load(self) -> None:
@@ -229,6 +248,11 @@ class _Run:
         if not (self.output / CHECKPOINT).exists():
             return
         tensors, header = load_tensors(self.output / CHECKPOINT, "agent checkpoint")
+        if header["run"] != self.resolved:
+            raise DatasetFormatError(
+                f"{str(self.output / CHECKPOINT)!r} is of another run "
+                f"({first_difference(header['run'], self.resolved)}): put its own there, or start with --overwrite"
+            )
         parts: dict[str, dict[str, Tensor]] = {"policy": {}, "best": {}, "optimiser": {}, "replay": {}}
         for name, tensor in tensors.items():
             part, key = name.split("/", 1)

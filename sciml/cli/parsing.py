@@ -62,7 +62,8 @@ def take_name(arguments: list[str], kind: str, known: Iterable[str], usage: str,
     """
     names = sorted(known)
     if arguments and arguments[0] in ("-h", "--help"):
-        command = " ".join(usage.split()[:2])
+        # Up to the place of the name.
+        command = usage[: usage.index(next(word for word in usage.split() if word.isupper()))].strip()
         print(f"usage: {usage}\n\n{kind}s: {', '.join(names)}\n")
         print(f"  {command} {names[0]} --help lists the options.\n\nexample:\n  {example}")
         return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -19,7 +20,7 @@ USAGE = """usage: sciml refine train|evaluate|watch ...
   evaluate  agents beside swept classical strategies, at equal numbers of unknowns, on problems they never saw
   watch     a film of an agent at work, and its meshes as VTU files
 
-examples:
+example:
   {train}
   {evaluate}
   {watch}
@@ -106,7 +107,7 @@ def _train(arguments: list[str]) -> None:
     )
     if kind is None:
         return
-    given = _settings(arguments)
+    given = _settings(arguments, kind)
     config = dataclasses.field(default_factory=lambda: AgentConfig.of(given))
     both = dataclasses.make_dataclass(
         "TrainArguments", [("files", TrainFiles), ("config", AgentConfig, config)]
@@ -128,14 +129,19 @@ def _train(arguments: list[str]) -> None:
         tensorboard=files.tensorboard,
     )
     origin = f"after segment {result['best']}" if result["best"] else "after imitation"
+    early = (
+        f" (it stops below half of the budget on {result['stopped']:.0%} of them, which counts as e times the error)"
+        if result["stopped"]
+        else ""
+    )
     print(
-        f"on held-out problems {result['score']:.3f} times the error of Doerfler's marking in small steps, {origin}; "
-        f"wrote {files.output}, evaluate it with: sciml refine evaluate {files.output}"
+        f"on held-out problems {result['score']:.3f} times the error of Doerfler's marking in small steps{early}, "
+        f"{origin}; wrote {files.output}, evaluate it with: sciml refine evaluate {files.output}"
     )
 
 
-def _settings(arguments: list[str]) -> dict[str, Any]:
-    """Return what the file of settings holds that is named among arguments."""
+def _settings(arguments: list[str], kind: str) -> dict[str, Any]:
+    """Return what the file of settings holds that is named among arguments; of a run it must be of that kind."""
     from sciml.files import read_json
 
     named = ""
@@ -146,9 +152,15 @@ def _settings(arguments: list[str]) -> dict[str, Any]:
             named = argument.removeprefix("--settings=")
     if not named:
         return {}
+    if not Path(named).is_file():
+        raise ConfigError(
+            f"settings={named!r} is no file: name a JSON file, such as the config.json of a run"
+        )
     found = read_json(named)
     if not isinstance(found, dict):
         raise ConfigError(f"settings={named!r} hold no names with values: give a JSON object")
+    if found.get("kind", kind) != kind:
+        raise ConfigError(f"settings={named!r} are of a run on {found['kind']!r} problems, not {kind!r}")
     settings = found.get("config", found)
     if not isinstance(settings, dict):
         raise ConfigError(f"settings={named!r}: its config holds no names with values, give a JSON object")

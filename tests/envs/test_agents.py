@@ -174,6 +174,22 @@ def test_an_evaluated_run_can_be_overwritten(tmp_path: Path) -> None:
     assert torch.equal(before[1], torch.get_rng_state())
 
 
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    config = replace(SMALL, imitate=1, steps=0, validate=1)
+    for seed in (5, 6):
+        train_agent("advection", replace(config, seed=seed), tmp_path / str(seed))
+    other = tmp_path / "6" / "checkpoint.safetensors"
+    other.write_bytes((tmp_path / "5" / "checkpoint.safetensors").read_bytes())
+    with pytest.raises(DatasetFormatError, match="is of another run"):
+        train_agent("advection", replace(config, seed=6), tmp_path / "6", resume=True)
+    file = tmp_path / "5" / AGENT_FILE
+    file.write_bytes(file.read_bytes().replace(rb"hidden\": [16]", rb"hidden\": [17]"))
+    with pytest.raises(DatasetFormatError, match="cannot be made again"):
+        Agent.load(file)
+
+
 def test_an_agent_in_a_file_decides_the_same(tmp_path: Path) -> None:
     train_agent("poisson", SMALL, tmp_path / "run")
     agent = Agent.load(tmp_path / "run")
@@ -193,10 +209,10 @@ def test_an_agent_in_a_file_decides_the_same(tmp_path: Path) -> None:
 
 
 def test_the_best_agent_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([2.0, 1.0, 3.0])
+    scores = iter([(2.0, 0.0), (1.0, 0.5), (3.0, 0.0)])
     weights = []
 
-    def score(self: training._Run) -> float:
+    def score(self: training._Run) -> tuple[float, float]:
         weights.append({key: value.clone() for key, value in self.model.policy.state_dict().items()})
         return next(scores)
 
@@ -284,6 +300,9 @@ def test_bad_input_is_named(tmp_path: Path, cloned: Agent) -> None:
         ({"algorithm": "sac"}, "unknown algorithm 'sac'"),
         ({"hidden": ()}, "hidden="),
         ({"learning_rate": 2.0}, "learning_rate=2.0"),
+        ({"discount": 1.5}, "discount=1.5"),
+        ({"seed": 2**32}, "seed=4294967296"),
+        ({"budget": 10**6}, "budget=1000000"),
     ):
         with pytest.raises(ConfigError, match=message):
             AgentConfig(**settings)
@@ -326,7 +345,9 @@ def test_the_command_line(
     Path("settings.json").write_text('{"imitate": "all"}')
     capsys.readouterr()
     assert main(["refine", "train", "advection", "-o", "other", "--settings", "settings.json"]) == 1
-    assert "imitate='all': give int" in capsys.readouterr().err
+    assert "imitate='all': give an integer" in capsys.readouterr().err
+    assert main(["refine", "train", "poisson", "-o", "other", "--settings", "run/config.json"]) == 1
+    assert "of a run on 'advection' problems" in capsys.readouterr().err
     again = ["refine", "train", "advection", "-o", "other", "--settings=run/config.json", "--seed", "1"]
     assert main([*again, "--quiet"]) == 0
     old, new = (json.loads(Path(name, "config.json").read_text())["config"] for name in ("run", "other"))
