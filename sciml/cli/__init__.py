@@ -33,8 +33,8 @@ USAGE = """usage: sciml COMMAND [NAME] [options]
 {commands}
 
   sciml COMMAND --help shows a command's options and an example.
-  --plugin FILE.py, with any command, first runs a file that registers your own recipes, problems
-  or domains.
+  --plugin FILE.py, with any command, first runs a file that registers your own recipes, problems,
+  domains or families of refinement problems.
 
 example:
   sciml solve poisson --domain star --n 256 --order 4
