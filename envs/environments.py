@@ -28,6 +28,11 @@ FULLEST_START = 0.9
 """Part of the budget that random meshes use at most."""
 
 
+def _check_start(start: object) -> None:
+    if start not in ("random", "coarse"):
+        raise ConfigError(f"start={start!r}: choose 'random' or 'coarse'")
+
+
 class RefinementEnv(gymnasium.Env):
     """What all environments share.
 
@@ -102,11 +107,16 @@ class RefinementEnv(gymnasium.Env):
         self.reward: Reward = reward_registry[reward]() if isinstance(reward, str) else reward
         observe = observation_registry[observation]() if isinstance(observation, str) else observation
         self.observe: Observation = observe.seeing(self.indicators)
-        for name, value in (("max_steps", max_steps), ("idle_limit", idle_limit), ("level_cap", level_cap)):
-            if value < 1:
-                raise ConfigError(f"{name}={value}: it must be at least 1")
-        if start not in ("random", "coarse"):
-            raise ConfigError(f"start={start!r}: choose 'random' or 'coarse'")
+        for name, value, least in (
+            ("budget", budget, 1),
+            ("max_steps", max_steps, 1),
+            ("idle_limit", idle_limit, 1),
+            ("level_cap", level_cap, 1),
+            ("order", order, 0),
+        ):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ConfigError(f"{name}={value!r}: give an integer, at least {least}")
+        _check_start(start)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode={render_mode!r}: choose 'rgb_array' or none")
         self.render_mode = render_mode
@@ -136,7 +146,14 @@ class RefinementEnv(gymnasium.Env):
         """Begin an episode; ``options={"sample": ..., "start": "coarse"}`` set what is drawn otherwise."""
         super().reset(seed=seed)
         options = options or {}
+        if unknown := sorted(set(options) - {"sample", "start"}):
+            raise ConfigError(f"options={unknown}: there are 'sample' and 'start'")
+        _check_start(options.get("start", self.start))
         sample = options.get("sample") or self.family.sample(self.np_random)
+        if not isinstance(sample, Sample):
+            raise ConfigError(
+                f"options['sample']={sample!r}: give a Sample, of a problem and its coarsest mesh"
+            )
         self._refuse_small_budget(sample)
         self.state = self.first_state(sample)
         if options.get("start", self.start) == "random":

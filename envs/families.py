@@ -61,6 +61,8 @@ def family_of(family: str | Family, kind: str) -> Family:
     (8,)
     """
     made = family_registry[family]() if isinstance(family, str) else family
+    if not isinstance(made, Family):
+        raise ConfigError(f"family={family!r}: give a name or a Family")
     if made.kind != kind:
         fitting = ", ".join(name for name in family_registry if family_registry[name].kind == kind)
         raise ConfigError(

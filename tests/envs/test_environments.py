@@ -308,6 +308,26 @@ def test_bad_options_are_named(options: dict, words: str) -> None:
         AdvectionEnv(**options)
 
 
+def test_bad_options_of_a_reset_and_types_are_named() -> None:
+    from sciml.envs.environments import AdvectionEnv
+
+    env = made(IDS[0])
+    for options, words in (
+        ({"foo": 1}, "options="),
+        ({"start": "bla"}, "start='bla'"),
+        ({"sample": 3}, "sample.*Sample"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            env.reset(seed=0, options=options)
+    for settings, words in (
+        ({"budget": "a"}, "budget='a'"),
+        ({"order": -1}, "order=-1"),
+        ({"family": 3}, "family=3"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            AdvectionEnv(**settings)
+
+
 def test_bad_actions_are_named() -> None:
     env = made(IDS[0])
     env.reset(seed=0)
