@@ -7,6 +7,7 @@ cycle, so that decisions rest on solutions that are not too old.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -277,9 +278,10 @@ class Agent(Policy):
     config: AgentConfig
     network: "nn.Module" = field(repr=False)
 
-    def __post_init__(self) -> None:
-        # Observations know the environment's indicators.
-        object.__setattr__(self, "environment", environment(self.kind, self.config))
+    @cached_property
+    def environment(self) -> RefinementEnv:
+        """That of its training, which knows what is seen of a cell and what can be done."""
+        return environment(self.kind, self.config)
 
     def seen(self, state: State, budget: int) -> np.ndarray:
         """Return the preferences for each action of every cell, shape (N, actions).
@@ -295,13 +297,13 @@ class Agent(Policy):
             raise ConfigError(
                 f"an agent trained on {self.kind!r} problems cannot act on {state.kind!r}: train one for them"
             )
-        observations = self.environment.observe(state, len(state) / budget)  # type: ignore[attr-defined]
+        observations = self.environment.observe(state, len(state) / budget)
         with torch.no_grad():
             return preferences(self.network, torch.from_numpy(observations)).numpy()
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine those cells where that is preferred most, `AT_ONCE` of all, and coarsen where that is preferred."""
-        found, possible = self.seen(state, budget), list(self.environment.actions)  # type: ignore[attr-defined]
+        found, possible = self.seen(state, budget), list(self.environment.actions)
         refining = possible.index(REFINE)
         gain = found[:, refining] - np.delete(found, refining, axis=1).max(axis=1)
         wanted = np.flatnonzero((gain > 0) & state.refinable)

@@ -29,8 +29,10 @@ from .policies import (
 )
 from .states import State
 
-__all__ = ["Comparison", "compare_policies", "error_at", "error_with", "held_out", "strategies"]
+__all__ = ["COLLAPSE", "Comparison", "compare_policies", "error_at", "error_with", "held_out", "strategies"]
 
+COLLAPSE = 0.5
+"""Part of a budget below which an agent that stops has not done its work."""
 THETAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_FOR_ORACLE = 100
 """Cells up to which looking ahead is affordable: it solves once for every cell."""
@@ -168,9 +170,12 @@ class Comparison:
         return found
 
     def failures(self) -> dict[str, int]:
-        """Return how many runs of agents stopped below half of the budget."""
+        """Return how many runs of agents stopped below `COLLAPSE` of the budget."""
         last = [trace.cells[-1] for runs in self.agents for trace in runs]
-        return {"runs": len(last), "stopped early": int(sum(cells < 0.5 * self.budget for cells in last))}
+        return {
+            "runs": len(last),
+            "stopped early": int(sum(cells < COLLAPSE * self.budget for cells in last)),
+        }
 
 
 def compare_policies(
@@ -179,8 +184,7 @@ def compare_policies(
     *,
     problems: int = 24,
     look_ahead: bool | None = None,
-    start: Callable[[State], State] | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Comparison:
     """Run agents and all strategies on held-out problems of an environment's family, within its budget.
 
@@ -194,10 +198,8 @@ def compare_policies(
     problems : int
     look_ahead : bool, optional
         Whether to run that oracle; by default for budgets of at most 100 cells.
-    start : callable, optional
-        What makes of the coarsest state the one that agents begin from.
     progress : callable, optional
-        Told what is done at the moment.
+        Called after each problem.
     """
     if look_ahead is None:
         look_ahead = env.budget <= MOST_FOR_ORACLE
@@ -205,9 +207,8 @@ def compare_policies(
     runs: list[list[Trace]] = [[] for _ in agents]
     errors = {name: np.empty((len(agents), problems)) for name in named}
     for number, state in enumerate(held_out(env, problems)):
-        progress(f"problem {number + 1} of {problems}")
         for agent, found in zip(agents, runs, strict=True):
-            found.append(deploy(agent, state if start is None else start(state), env.budget, cycles=200))
+            found.append(deploy(agent, state, env.budget, cycles=200))
         ends = [(int(found[-1].cells[-1]), int(found[-1].unknowns[-1])) for found in runs]
         for name, policy in named.items():
             if name.split()[0] in SWEPT:
@@ -217,4 +218,5 @@ def compare_policies(
                 curve = _curve(policy, state, int(beyond * env.budget), max(end[1] for end in ends))
                 known = {end: error_at(curve, end[1]) for end in sorted(set(ends))}
             errors[name][:, number] = [known[end] for end in ends]
+        progress()
     return Comparison(env.budget, runs, errors)

@@ -76,18 +76,16 @@ class _Examples:
 
     def __init__(self, env: RefinementEnv) -> None:
         self.env = env
-        self.number = {action: place for place, action in enumerate(env.actions)}
+        number = {action: place for place, action in enumerate(env.actions)}
+        # Where cells cannot be merged, those that are too fine are kept.
+        self.numbers = np.array([number.get(action, number[KEEP]) for action in (COARSEN, KEEP, REFINE)])
         self.observations: list[np.ndarray] = []
         self.actions: list[np.ndarray] = []
 
     def add(self, state: State, course: Course, budget: int) -> None:
         wanted = wanted_actions(state, course.states[course.target(budget)])
-        # Where cells cannot be merged, those that are too fine are kept.
-        wanted = np.array([self.number.get(action, self.number[KEEP]) for action in (COARSEN, KEEP, REFINE)])[
-            wanted + 1
-        ]
         self.observations.append(self.env.observe(state, len(state) / budget))
-        self.actions.append(wanted)
+        self.actions.append(self.numbers[wanted - COARSEN])
 
 
 def imitate(

@@ -177,9 +177,9 @@ class _Marking(Policy):
             raise unknown_name("indicator", self.indicator, [*state.indicators, "error"])
         return np.where(state.refinable, found, 0.0)
 
+    @abstractmethod
     def marks(self, eta: np.ndarray) -> np.ndarray:
-        """Return the numbers of the cells that are marked."""
-        raise NotImplementedError
+        """Return the numbers of the cells that are marked, from an indicator of shape (N,)."""
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine those marked."""

@@ -1,5 +1,6 @@
 """Evaluations of agents as tables, pictures and a report."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +39,14 @@ def evaluate_agents(
     look_ahead: bool | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Compare agents with all strategies, and write table, pictures and a report.
 
     Parameters
     ----------
     runs : sequence of path
-        Folders of finished trainings of one kind and observation.
+        Folders of finished trainings, of one kind of problems.
     families : sequence of str, optional
         By default all of that kind.
     budget : int, optional
@@ -55,6 +57,8 @@ def evaluate_agents(
     output : path, optional
         By default ``evaluation-BUDGET`` in the first run's folder.
     overwrite : bool
+    progress : bool
+        Whether to show a bar where there is a terminal.
 
     Returns
     -------
@@ -68,6 +72,8 @@ def evaluate_agents(
     OutputExistsError
         If the folder is taken.
     """
+    from tqdm import tqdm
+
     agents = [Agent.load(run) for run in runs]
     kinds = sorted({agent.kind for agent in agents})
     if len(kinds) > 1:
@@ -81,12 +87,17 @@ def evaluate_agents(
     folder = Path(output or (first if first.is_dir() else first.parent) / f"evaluation-{reached}")
     refuse_folder(folder, MARKER, overwrite)
     results, tables, pictures = {}, {}, {}
-    for name, env in envs.items():
-        found = compare_policies(env, agents, problems=problems, look_ahead=look_ahead)
-        rows = found.table()
-        results[name] = {"table": rows, **found.failures()}
-        tables[name] = (HEAD, table_rows(found))
-        pictures[name] = comparison_figure(env, agents, found)
+    with tqdm(
+        total=len(envs) * problems, unit=" problems", disable=not (progress and sys.stderr.isatty())
+    ) as bar:
+        for name, env in envs.items():
+            bar.set_description_str(name)
+            found = compare_policies(
+                env, agents, problems=problems, look_ahead=look_ahead, progress=bar.update
+            )
+            results[name] = {"table": found.table(), **found.failures()}
+            tables[name] = (HEAD, table_rows(found))
+            pictures[name] = comparison_figure(env, agents, found)
     with atomic_folder(folder, MARKER, overwrite) as temporary:
         report = Report("Refinement agents beside classical strategies", temporary)
         report.text(

@@ -19,7 +19,7 @@ from sciml.provenance import first_difference, jsonable
 from sciml.runs import open_run
 
 from .agents import AGENT_FILE, EXPLORATION, Agent, AgentConfig, algorithm, environment, plan
-from .evaluation import error_at, held_out
+from .evaluation import COLLAPSE, error_at, held_out
 from .imitation import imitate
 from .policies import Doerfler, deploy, policy_registry
 
@@ -42,8 +42,6 @@ STALE = (
 )
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of a replay buffer."""
-COLLAPSE = 0.5
-"""Part of a budget below which an agent that stops has not done its work."""
 
 
 def train_agent(

@@ -190,6 +190,7 @@ def _evaluate(arguments: list[str]) -> None:
         look_ahead=True if options.look_ahead else None,
         output=options.output or None,
         overwrite=options.overwrite,
+        progress=True,
     )
     for family, (head, cells) in result["tables"].items():
         print(f"{family}:")

@@ -319,13 +319,13 @@ def test_bad_options_of_a_reset_and_types_are_named() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             env.reset(seed=0, options=options)
-    for settings, words in (
+    for wrong, words in (
         ({"budget": "a"}, "budget='a'"),
         ({"order": -1}, "order=-1"),
         ({"family": 3}, "family=3"),
     ):
         with pytest.raises(ConfigError, match=words):
-            AdvectionEnv(**settings)
+            AdvectionEnv(**wrong)
 
 
 def test_bad_actions_are_named() -> None:
