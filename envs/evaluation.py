@@ -40,7 +40,11 @@ BEYOND, NARROWLY = 2.2, 1.1
 """How far strategies run first whose errors are interpolated, over the budget; looking ahead goes in small steps."""
 STEPS_FURTHER = 40
 """Cells more than an agent has, among which a strategy's next mesh is looked for."""
-SWEPT = {"doerfler": Doerfler, "threshold": Threshold, "fraction": FixedFraction}
+SWEPT: dict[str, Callable[[float, str], Policy]] = {
+    "doerfler": Doerfler,
+    "threshold": Threshold,
+    "fraction": FixedFraction,
+}
 
 
 def held_out(env: RefinementEnv, count: int, stream: int = 1) -> list[State]:
