@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sciml.errors import ConfigError, ConvergenceError
+from sciml.solvers.compiled import kernels
 from sciml.solvers.functions import DataFunction, at_time, evaluate, takes_time
 from sciml.solvers.linear import DirectSolver
 from sciml.solvers.timestepping import DORMAND_PRINCE, explicit_system, step
@@ -90,49 +91,47 @@ class AdvectionProblem:
         return at_time(self.inflow, time, self.dim) if self.changing[1] else self.inflow
 
 
-class FaceGroup(NamedTuple):
-    """Faces of one kind.
+class FaceFlow(NamedTuple):
+    """The flow through faces between leaves, faces of one kind after another.
 
     Attributes
     ----------
-    lower, upper : ndarray of int, shape (m,)
-        Leaves on both sides.
-    below, above : ndarray, shape (F, n)
-        Their polynomials at the Gauss nodes of the face.
-    products : ndarray, shape (2, 2, F, n n)
-        Of those with each other, (below, above) by (below, above).
+    lower, upper : tuple of ndarray of int, shape (m,)
+        Places in arrays of shape (N, axis, side, part, ...), such as `DGAdvection.at_sides`: the leaf below, its
+        upper side, and the part of that; the leaf above, its lower side, and the part of that.
     weights : ndarray, shape (m, F)
-        Of the nodes, areas included.
+        Of the Gauss nodes, areas included.
     flux : ndarray, shape (m, F)
         Velocity along the axis, times the weights.
+    kinds : list of tuple
+        Axis, part of the lower leaf's side and of the upper one's, as in `Faces`.
+    ends : ndarray of int
+        Where they begin, and the number of faces.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
-    below: np.ndarray
-    above: np.ndarray
-    products: np.ndarray
+    lower: tuple[np.ndarray, ...]
+    upper: tuple[np.ndarray, ...]
     weights: np.ndarray
     flux: np.ndarray
+    kinds: list[tuple[int, int, int]]
+    ends: np.ndarray
 
 
-class BoundaryGroup(NamedTuple):
-    """Sides in one end of an axis.
+class BoundaryFlow(NamedTuple):
+    """The flow through sides in the boundary.
 
     Attributes
     ----------
-    leaves : ndarray of int, shape (m,)
+    places : tuple of ndarray of int, shape (m,)
+        As of a `FaceFlow`.
     points : ndarray, shape (m, F, d)
         Gauss nodes.
-    trace : ndarray, shape (F, n)
-        Polynomials there.
     weights, flux : ndarray, shape (m, F)
-        As of a `FaceGroup`, but the velocity is that along the outward normal.
+        As of a `FaceFlow`, but the velocity is that along the outward normal.
     """
 
-    leaves: np.ndarray
+    places: tuple[np.ndarray, ...]
     points: np.ndarray
-    trace: np.ndarray
     weights: np.ndarray
     flux: np.ndarray
 
@@ -185,54 +184,49 @@ class DGAdvection:
         return evaluate(component, flat, f"velocity component {axis}").reshape(points.shape[:-1])
 
     @cached_property
-    def face_groups(self) -> list["FaceGroup"]:
-        """Faces between leaves, those of one kind together."""
-        faces, cell = self.mesh.faces, self.cell
+    def _flows(self) -> tuple[FaceFlow, BoundaryFlow]:
+        mesh, cell, faces, boundary = self.mesh, self.cell, self.mesh.faces, self.mesh.boundary
         kind = 9 * faces.axis + 3 * faces.part_of_lower + faces.part_of_upper
         order = np.argsort(kind, kind="stable")
-        kind, axes, lower, upper = kind[order], faces.axis[order], faces.lower[order], faces.upper[order]
+        kind, axis, count = kind[order], faces.axis[order], len(order)
+        lower = faces.lower[order], axis, 0 * axis + 1, faces.part_of_lower[order]
+        upper = faces.upper[order], axis, 0 * axis, faces.part_of_upper[order]
+        outer = boundary.cell, boundary.axis, boundary.side, 0 * boundary.cell
         # The finer side, or the lower one of equals, is the face.
-        of_upper = faces.part_of_lower[order] > 0
-        _, weights, flux = self._sides(np.where(of_upper, upper, lower), axes, 1 - of_upper)
-        groups = []
-        ends = [*np.flatnonzero(kind[1:] != kind[:-1]) + 1, len(kind)] if len(kind) else []
-        for start, end in itertools.pairwise([0, *ends]):
-            axis, parts = int(kind[start]) // 9, (int(kind[start]) // 3 % 3, int(kind[start]) % 3)
-            traces = cell.traces[axis, 1, parts[0]], cell.traces[axis, 0, parts[1]]
-            products, here = trace_products(cell, axis, *parts), slice(start, end)
-            groups.append(FaceGroup(lower[here], upper[here], *traces, products, weights[here], flux[here]))
-        return groups
-
-    @cached_property
-    def boundary_groups(self) -> list["BoundaryGroup"]:
-        """Sides in the boundary, those of one end of an axis together."""
-        boundary, groups = self.mesh.boundary, []
-        points, weights, flux = self._sides(boundary.cell, boundary.axis, boundary.side)
-        flux = flux * (2 * boundary.side - 1)[:, None]
-        for axis in range(self.mesh.dim):
-            for side in range(2):
-                here = (boundary.axis == axis) & (boundary.side == side)
-                if here.any():
-                    trace = self.cell.traces[axis, side, 0]
-                    groups.append(
-                        BoundaryGroup(boundary.cell[here], points[here], trace, weights[here], flux[here])
-                    )
-        return groups
-
-    def _sides(
-        self, leaves: np.ndarray, axes: np.ndarray, sides: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gauss nodes of sides of leaves, (m, F, d), weights, areas included, and velocity times weights, (m, F)."""
-        mesh, cell = self.mesh, self.cell
+        of_upper = lower[3] > 0
+        leaves = np.concatenate([np.where(of_upper, upper[0], lower[0]), boundary.cell])
+        axes = np.concatenate([axis, boundary.axis])
+        sides = np.concatenate([1 - of_upper, boundary.side])
         sizes = mesh.sizes[leaves]
         points = mesh.origins[leaves][:, None] + sizes[:, None] * cell.side_nodes[axes, sides]
         areas = mesh.volumes[leaves] / sizes[np.arange(len(leaves)), axes]
         weights = areas[:, None] * cell.face_weights
         flux = np.empty_like(weights)
-        for axis in range(mesh.dim):
-            here = axes == axis
-            flux[here] = self._velocity(points[here], axis) * weights[here]
-        return points, weights, flux
+        for number in range(mesh.dim):
+            here = axes == number
+            flux[here] = self._velocity(points[here], number) * weights[here]
+        flux[count:] *= (2 * boundary.side - 1)[:, None]
+        starts = np.flatnonzero(np.diff(kind, prepend=-1))
+        kinds = [(number // 9, number // 3 % 3, number % 3) for number in kind[starts].tolist()]
+        between = FaceFlow(lower, upper, weights[:count], flux[:count], kinds, np.append(starts, count))
+        return between, BoundaryFlow(outer, points[count:], weights[count:], flux[count:])
+
+    @property
+    def face_flow(self) -> FaceFlow:
+        """Through faces between leaves."""
+        return self._flows[0]
+
+    @property
+    def boundary_flow(self) -> BoundaryFlow:
+        """Through sides in the boundary."""
+        return self._flows[1]
+
+    @cached_property
+    def inflow_boundary(self) -> BoundaryFlow:
+        """Of those the sides through which something enters."""
+        places, *others = self.boundary_flow
+        active = np.flatnonzero((self.boundary_flow.flux < 0).any(axis=1))
+        return BoundaryFlow(tuple(part[active] for part in places), *(part[active] for part in others))
 
     @cached_property
     def _inside(self) -> np.ndarray:
@@ -244,28 +238,36 @@ class DGAdvection:
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Diagonal blocks (N, n, n), and others (m, n, n) with the leaves downstream and upstream of them."""
         mesh, cell, size = self.mesh, self.cell, self.cell.size
-        diagonal = np.zeros((len(mesh), size * size))
+        faces, sides, traces = self.face_flow, self.boundary_flow, self.cell.traces
+        upwards, downwards = faces.flux.clip(min=0.0), faces.flux.clip(max=0.0)
+        leaving = np.zeros((len(mesh), *traces.shape[:-1]))
+        leaving[faces.lower] = upwards
+        leaving[faces.upper] = -downwards
+        leaving[sides.places] = sides.flux.clip(min=0.0)
+        diagonal = leaving.reshape(len(mesh), -1) @ cell.side_products
         for axis in range(mesh.dim):
             weights = self._inside[axis] * (mesh.volumes / mesh.sizes[:, axis])[:, None]
             diagonal -= weights @ cell.stiffness[axis]
-        empty = np.zeros(0, dtype=np.int64)
-        found = [(empty, empty, np.zeros((0, size * size)))]
-        for group in self.face_groups:
-            sides = group.lower, group.upper
-            for upstream, weights in enumerate((group.flux.clip(min=0.0), group.flux.clip(max=0.0))):
-                here = np.flatnonzero(weights.any(axis=1))
-                # What leaves one leaf enters the other.
-                for downstream, sign in enumerate((1.0, -1.0)):
-                    blocks = (sign * weights[here]) @ group.products[downstream, upstream]
-                    if downstream == upstream:
-                        diagonal[sides[upstream][here]] += blocks
-                    else:
-                        found.append((sides[downstream][here], sides[upstream][here], blocks))
-        for leaves, _, trace, _, flux in self.boundary_groups:
-            products = (trace[:, :, None] * trace[:, None, :]).reshape(len(trace), -1)
-            diagonal[leaves] += flux.clip(min=0.0) @ products
+        found = []
+        for upstream, weights in enumerate((-upwards, downwards)):
+            active = np.flatnonzero(weights.any(axis=1))
+            weights, ends = weights[active], np.searchsorted(active, faces.ends)
+            blocks = np.empty((len(active), size * size))
+            for kind, start, end in zip(faces.kinds, ends[:-1], ends[1:], strict=True):
+                np.matmul(weights[start:end], trace_products(cell, *kind)[upstream], out=blocks[start:end])
+            down, up = (faces.upper[0], faces.lower[0]) if upstream == 0 else (faces.lower[0], faces.upper[0])
+            found.append((down[active], up[active], blocks))
         down, up, others = (np.concatenate(part) for part in zip(*found, strict=True))
         return diagonal.reshape(-1, size, size), others.reshape(-1, size, size), down, up
+
+    def at_sides(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return a solution at the Gauss nodes of all sides of leaves, shape (N, axis, side, part, F).
+
+        Sides and their parts are those of `ReferenceCell.traces`.
+        """
+        traces = self.cell.traces
+        found = coefficients @ traces.reshape(-1, self.cell.size).T
+        return found.reshape(len(self.mesh), *traces.shape[:-1])
 
     @cached_property
     def matrix(self) -> sp.bsr_array:
@@ -275,7 +277,9 @@ class DGAdvection:
         rows, columns = np.concatenate([own, down]), np.concatenate([own, up])
         order = np.argsort(rows * count + columns, kind="stable")
         starts = np.searchsorted(rows[order], np.arange(count + 1))
-        data = np.concatenate([diagonal, others])[order]
+        place, data = np.empty_like(order), np.empty((len(order), size, size))
+        place[order] = np.arange(len(order))
+        data[place[:count]], data[place[count:]] = diagonal, others
         return sp.bsr_array((data, columns[order], starts), shape=(count * size, count * size))
 
     def load(self, time: float = 0.0) -> np.ndarray:
@@ -286,11 +290,12 @@ class DGAdvection:
         if callable(source) or source:
             found += self.mesh.volumes[:, None] * project(source, self.mesh, self.cell, "source")
         inflow = problem.inflow_at(time)
-        for leaves, points, trace, _, flux in self.boundary_groups:
-            entering = flux.clip(max=0.0)
-            if entering.any():
-                values = evaluate(inflow, points.reshape(-1, dim), "inflow").reshape(points.shape[:-1])
-                found[leaves] -= (entering * values) @ trace
+        sides, cell = self.inflow_boundary, self.cell
+        if len(sides.flux):
+            values = evaluate(inflow, sides.points.reshape(-1, dim), "inflow").reshape(sides.flux.shape)
+            entering = np.zeros((len(self.mesh), *cell.traces.shape[:-1]))
+            entering[sides.places] = sides.flux.clip(max=0.0) * values
+            found -= entering.reshape(len(self.mesh), -1) @ cell.traces.reshape(-1, cell.size)
         return found
 
     def rate(self, coefficients: np.ndarray, time: float = 0.0) -> np.ndarray:
@@ -394,25 +399,32 @@ class DGAdvection:
             for i in range(count):
                 u, _ = step(DORMAND_PRINCE, system, start + i * dt, u, dt)
         else:
-            scale = dt / self.mesh.volumes
-            matrix = self.matrix
-            rows = np.repeat(scale, np.diff(matrix.indptr))
-            generator = sp.bsr_array(
-                (matrix.data * -rows[:, None, None], matrix.indices, matrix.indptr), shape=matrix.shape
-            )
-            gain, u = (self.load() * scale[:, None]).ravel(), u.ravel()
-            for _ in range(count):
-                later = u
-                # Horner's scheme.
-                for k in range(max(self.order + 1, 3), 0, -1):
-                    later = u + (generator @ later + gain) / k
-                u = later
-            u = u.reshape(coefficients.shape)
+            u = self._taylor_steps(u, dt, count)
         if not np.isfinite(u).all():
             raise ConvergenceError(
                 f"the solution of {problem.name!r} is not finite at time {end}: check its data"
             )
         return u
+
+    def _taylor_steps(self, u: np.ndarray, dt: float, count: int) -> np.ndarray:
+        matrix, gain, degree = self.matrix, self.load(), max(self.order + 1, 3)
+        scale = dt / self.mesh.volumes
+        if module := kernels("advection"):
+            return module.taylor_steps(
+                matrix.data, matrix.indices, matrix.indptr, scale, gain, u, count, degree
+            )
+        rows = np.repeat(scale, np.diff(matrix.indptr))
+        generator = sp.bsr_array(
+            (matrix.data * -rows[:, None, None], matrix.indices, matrix.indptr), shape=matrix.shape
+        )
+        shape, gain, u = u.shape, (gain * scale[:, None]).ravel(), u.ravel()
+        for _ in range(count):
+            later = u
+            # Horner's scheme.
+            for k in range(degree, 0, -1):
+                later = u + (generator @ later + gain) / k
+            u = later
+        return u.reshape(shape)
 
 
 def solve_advection(problem: AdvectionProblem, mesh: TreeMesh, order: int = 3) -> TreeFunction:

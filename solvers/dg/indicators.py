@@ -56,30 +56,22 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
     inflow = method.problem.inflow_at(time)
     if mesh.dim == 1 and not callable(component) and component and not mesh.periodic[0]:
         return _jumps_on_a_line(mesh, coefficients @ method.cell.traces[0, :, 0, 0].T, component > 0, inflow)
-    total, entering, leaving = np.zeros((3, len(mesh)))
-    for group in method.face_groups:
-        values = coefficients[group.lower] @ group.below.T - coefficients[group.upper] @ group.above.T
-        jump = np.abs(values) * group.weights
-        whole = jump.sum(axis=1)
-        upwards = (jump * (group.flux > 0)).sum(axis=1)
-        downwards = (jump * (group.flux < 0)).sum(axis=1)
-        # In one group a leaf is at most once below and once above.
-        total[group.lower] += whole
-        total[group.upper] += whole
-        leaving[group.lower] += upwards
-        entering[group.upper] += upwards
-        leaving[group.upper] += downwards
-        entering[group.lower] += downwards
-    for side in method.boundary_groups:
-        enters = side.flux < 0
-        if enters.any():
-            points = side.points.reshape(-1, mesh.dim)
-            values = evaluate(inflow, points, "inflow").reshape(side.flux.shape)
-            jump = (np.abs(coefficients[side.leaves] @ side.trace.T - values) * side.weights * enters).sum(
-                axis=1
-            )
-            total[side.leaves] += jump
-            entering[side.leaves] += jump
+    faces, sides, values = method.face_flow, method.inflow_boundary, method.at_sides(coefficients)
+    jump = np.abs(values[faces.lower] - values[faces.upper]) * faces.weights
+    whole, upwards, downwards = (
+        part.sum(axis=1) for part in (jump, jump * (faces.flux > 0), jump * (faces.flux < 0))
+    )
+    below_and_above = np.concatenate([faces.lower[0], faces.upper[0]])
+    total, leaving, entering = (
+        np.bincount(below_and_above, np.concatenate(parts), len(mesh))
+        for parts in ((whole, whole), (upwards, downwards), (downwards, upwards))
+    )
+    if len(sides.flux):
+        given = evaluate(inflow, sides.points.reshape(-1, mesh.dim), "inflow").reshape(sides.flux.shape)
+        jump = np.abs(values[sides.places] - given) * sides.weights * (sides.flux < 0)
+        added = np.bincount(sides.places[0], jump.sum(axis=1), len(mesh))
+        total += added
+        entering += added
     perimeters = 2.0 * (mesh.volumes[:, None] / mesh.sizes).sum(axis=1)
     return Jumps(total / perimeters, entering, leaving)
 

@@ -129,6 +129,12 @@ class ReferenceCell:
         return np.array(found).reshape(self.dim, 2, 3, *found[0].shape)
 
     @cached_property
+    def side_products(self) -> np.ndarray:
+        """Products of polynomials with each other at those nodes, shape (axis side part F, n n)."""
+        flat = self.traces.reshape(-1, self.size)
+        return (flat[:, :, None] * flat[:, None, :]).reshape(len(flat), -1)
+
+    @cached_property
     def side_nodes(self) -> np.ndarray:
         """Gauss nodes of all sides, shape (axis, side, F, d)."""
         return np.array([[self.face_nodes(axis, side) for side in range(2)] for axis in range(self.dim)])
@@ -187,14 +193,14 @@ def reference_cell(dim: int, order: int) -> ReferenceCell:
 
 @functools.lru_cache(maxsize=64)
 def trace_products(cell: ReferenceCell, axis: int, below: int, above: int) -> np.ndarray:
-    """Return products of polynomials at the nodes of a face, shape (2, 2, F, n n), of (below, above) with themselves.
+    """Return products of polynomials of two leaves at the nodes of their face, shape (2, F, n n).
 
-    Below are those on the upper side of the leaf below, above those on the lower side of the other; of either side
-    that part which `ReferenceCell.traces` counts.
+    Those of the leaf above with those below, then the other way round; of either side that part which
+    `ReferenceCell.traces` counts.
     """
-    sides = np.stack([cell.traces[axis, 1, below], cell.traces[axis, 0, above]])
-    products = sides[:, None, :, :, None] * sides[None, :, :, None, :]
-    return products.reshape(2, 2, len(cell.face_weights), -1)
+    lower, upper = cell.traces[axis, 1, below], cell.traces[axis, 0, above]
+    pairs = (upper, lower), (lower, upper)
+    return np.array([(a[:, :, None] * b[:, None, :]).reshape(len(a), -1) for a, b in pairs])
 
 
 def _product(factors: list[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 
 from sciml.errors import ConfigError
 from sciml.solvers import CartesianGrid
+from sciml.solvers.dg import AdvectionProblem, DGAdvection, TreeMesh
 from sciml.solvers.exponential import ETDRK4
 from sciml.solvers.spectral import Burgers, FourierBasis, KuramotoSivashinsky, NavierStokes, SpectralSolver
 
@@ -249,6 +250,7 @@ import hashlib
 import numpy as np
 from sciml.errors import ConfigError
 from sciml.solvers import CartesianGrid
+from sciml.solvers.dg import AdvectionProblem, DGAdvection, TreeMesh
 from sciml.solvers.spectral import NavierStokes, SpectralSolver
 grid = CartesianGrid((0.0, 0.0), (1.0, 1.0), (30, 32), (True, True))
 u0 = np.random.default_rng(6).standard_normal((2, 1, 30, 32))
@@ -271,3 +273,20 @@ def test_a_plain_processor_computes_the_same_bits(tmp_path: Path) -> None:
     """Compiled for the least processor of the family, without AVX on x86."""
     plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
     assert digest_elsewhere(**plain) == digest_elsewhere()
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_steps_of_transport_are_those_of_the_sparse_matrix(
+    order: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Up to 25 numbers a leaf: two rows of sixteen, the second with room to spare.
+    problem = AdvectionProblem(
+        (lambda x, y: 1 + y, lambda x, y: 0.3 - x), source=lambda x, y: x * y, inflow=lambda x, y: x
+    )
+    mesh = TreeMesh((0.0, 0.0), (1.0, 1.0), (3, 3)).refine([0, 4, 7]).refine([3, 8])
+    method = DGAdvection(problem, mesh, order)
+    start = np.random.default_rng(order).standard_normal((len(mesh), (order + 1) ** 2))
+    found = method.advance(start, 0.0, 0.07)
+    monkeypatch.setattr("sciml.solvers.dg.advection.kernels", lambda name: None)
+    assert np.abs(found - start).max() > 0.1
+    assert np.abs(found - method.advance(start, 0.0, 0.07)).max() < 1e-14 * np.abs(start).max()
