@@ -302,18 +302,23 @@ class Agent(Policy):
             return preferences(self.network, torch.from_numpy(observations)).numpy()
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
-        """Refine those cells where that is preferred most, `AT_ONCE` of all, and coarsen where that is preferred."""
+        """Refine those cells where that is preferred most, `AT_ONCE` of all; merge siblings that prefer it on average.
+
+        What siblings prefer are logarithms of odds, each from another place: their mean weighs all of them.
+        """
         found, possible = self.seen(state, budget), list(self.environment.actions)
-        refining = possible.index(REFINE)
-        gain = found[:, refining] - np.delete(found, refining, axis=1).max(axis=1)
+        gain = _margin(found, possible.index(REFINE))
         wanted = np.flatnonzero((gain > 0) & state.refinable)
         order = wanted[np.argsort(-gain[wanted], kind="stable")]
         order = order[: max(1, int(AT_ONCE * len(state)))]
-        order = within_budget(state, order, budget)
         actions = np.full(len(state), KEEP)
         if COARSEN in possible:
-            actions[found.argmax(axis=1) == possible.index(COARSEN)] = COARSEN
-        actions[order] = REFINE
+            first = np.unique(state.siblings)
+            members = first[first >= 0, None] + np.arange(state.family_size)
+            merged = _margin(found, possible.index(COARSEN))[members].mean(axis=1) > 0
+            actions[members[merged]] = COARSEN
+        # Of siblings of whom one is refined none are merged.
+        actions[within_budget(state, order, budget, actions)] = REFINE
         return actions
 
     def save(self, path: str | Path, description: dict[str, Any] | None = None) -> None:
@@ -346,6 +351,11 @@ class Agent(Policy):
                 "family if it has one, else train again"
             ) from error
         return cls(header["kind_of_problems"], config, network)
+
+
+def _margin(preferences: np.ndarray, action: int) -> np.ndarray:
+    """Return by how much an action is preferred to the best of the others, shape (N,)."""
+    return preferences[:, action] - np.delete(preferences, action, axis=1).max(axis=1)
 
 
 def _network(kind: str, config: AgentConfig) -> "nn.Module":

@@ -1,21 +1,29 @@
 """Evaluation of agents beside classical strategies, at equal numbers of unknowns.
 
-Nothing here is chosen for the agent: problems are drawn from streams that no training sees, and of strategies with a
-parameter the best value is that of the lowest mean over all problems of a family. A strategy marks until it has as
+Nothing here is chosen for the agent: problems are drawn from streams that no training sees, and of strategies with
+parameters the best values are those of the lowest mean over all problems of a family. A strategy marks until it has as
 many cells as the agent, in its last cycle only the foremost of what it would mark; where balance or conformity make it
 miss that number, its error is interpolated between two such meshes on both sides. Between distant meshes of large steps
 that would flatter it: errors against cells fall ever faster while a feature is found, and chords lie below such curves.
+
+Of problems in time errors after `STEPS` steps are compared, at equal numbers of unknowns in the mean over time: of a
+strategy the budget is chosen that leads there.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sciml.errors import ConfigError
+
 from .environments import RefinementEnv
+from .marching import CYCLES, March, march
 from .policies import (
     Doerfler,
+    End,
     FixedFraction,
     LookAhead,
     Policy,
@@ -28,8 +36,21 @@ from .policies import (
     deploy,
 )
 from .states import State
+from .trees import TransportState
 
-__all__ = ["COLLAPSE", "Comparison", "compare_policies", "error_at", "error_with", "held_out", "strategies"]
+__all__ = [
+    "COLLAPSE",
+    "STEPS",
+    "Comparison",
+    "compare_policies",
+    "error_at",
+    "error_in_time",
+    "error_with",
+    "held_out",
+    "marked",
+    "run_policy",
+    "strategies",
+]
 
 COLLAPSE = 0.5
 """Part of a budget below which an agent that stops has not done its work."""
@@ -40,11 +61,23 @@ BEYOND, NARROWLY = 2.2, 1.1
 """How far strategies run first whose errors are interpolated, over the budget; looking ahead goes in small steps."""
 STEPS_FURTHER = 40
 """Cells more than an agent has, among which a strategy's next mesh is looked for."""
-SWEPT: dict[str, Callable[[float, str], Policy]] = {
+SWEPT: dict[str, Callable[..., Policy]] = {
     "doerfler": Doerfler,
     "threshold": Threshold,
     "fraction": FixedFraction,
 }
+STEPS = 20
+"""Of problems in time."""
+THETAS_IN_TIME = (0.2, 0.5, 0.8)
+"""There budgets, not theta, decide how many cells are refined, but what is merged makes room for them."""
+COARSENED = {
+    "doerfler": (1e-3, 3e-3, 0.01, 0.03, 0.1),
+    "threshold": (0.01, 0.03, 0.1, 0.2),
+    "fraction": (0.1, 0.2, 0.4),
+}
+"""What strategies merge in time."""
+SEARCHES, NEAR = 4, 1.01
+"""Runs in which a strategy comes to a number of unknowns in time, and what is near enough."""
 
 
 def held_out(env: RefinementEnv, count: int, stream: int = 1) -> list[State]:
@@ -73,20 +106,83 @@ def error_at(trace: Trace, unknowns: float) -> float:
     return float(np.exp(np.interp(np.log(unknowns), np.log(trace.unknowns), np.log(errors + tiny))))
 
 
+def run_policy(policy: Policy, state: State, budget: int) -> Trace | March:
+    """Run a policy from the coarsest state on: once, or in time for `STEPS` steps.
+
+    Oracles that only refine make a mesh for every step anew.
+    """
+    if isinstance(state, TransportState):
+        afresh = isinstance(policy, TrueError)
+        return march(policy, state, budget, STEPS, afresh=afresh, cycles=budget if afresh else CYCLES)
+    return deploy(policy, state, budget, cycles=200)
+
+
 def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy]:
-    """Return all that agents are compared with by name; of swept ones every parameter."""
-    found: dict[str, Policy] = {
-        "uniform": Uniform(),
-        "random": RandomPolicy(),
-        "rule": Rule(most=np.inf),
-        "true-error": TrueError(),
-    }
+    """Return all that agents are compared with by name; of swept ones every parameter.
+
+    In time those that only refine are left out, but for uniform and random refinement.
+    """
+    found: dict[str, Policy] = {"uniform": Uniform(), "random": RandomPolicy(), "true-error": TrueError()}
+    if env.kind == TransportState.kind:
+        for name, kind in SWEPT.items():
+            for indicator in env.indicators:
+                for theta in THETAS_IN_TIME:
+                    found |= {
+                        f"{name} {indicator} {theta} {part}": kind(theta, indicator, part)
+                        for part in COARSENED[name]
+                    }
+        return found
+    found["rule"] = Rule(most=np.inf)
     if look_ahead:
         found["look-ahead"] = LookAhead()
     for name, kind in SWEPT.items():
         for indicator in env.indicators:
             found |= {f"{name} {indicator} {theta}": kind(theta, indicator) for theta in THETAS}
     return found
+
+
+def marked(env: RefinementEnv, state: State) -> Trace:
+    """Return errors against unknowns of the marking by which agents are chosen in training.
+
+    In time of three runs with budgets round that of the environment.
+    """
+    if isinstance(state, TransportState):
+        policy = Doerfler(0.1, env.indicators[0], 0.01)
+        budgets = [max(len(state) + 1, round(part * env.budget)) for part in (0.4, 0.7, 1.1)]
+        cells, unknowns, errors = zip(*(run_policy(policy, state, most).end for most in budgets), strict=True)
+        return Trace(np.array(cells), np.array(unknowns), np.array(errors), state)
+    return deploy(Doerfler(0.1, env.indicators[0]), state, 2 * env.budget)
+
+
+def error_in_time(policy: Policy, state: TransportState, budget: int, unknowns: float) -> float:
+    """Return the error that a strategy ends with, with a number of unknowns in the mean over time.
+
+    Budgets are tried, the first of which is given, until the number lies between those of two runs, or one is near:
+    the error is interpolated in logarithms. Of a strategy that never gets so far it is the least one, of one that has
+    more unknowns with every budget that of the fewest.
+    """
+    ends: list[End] = []
+    for _ in range(SEARCHES):
+        ends.append(run_policy(policy, state, budget).end)
+        nearest = min(ends, key=lambda end: abs(math.log(end.unknowns / unknowns)))
+        if 1 / NEAR <= nearest.unknowns / unknowns <= NEAR:
+            return nearest.error
+        below = [end for end in ends if end.unknowns < unknowns]
+        above = [end for end in ends if end.unknowns > unknowns]
+        if below and above:
+            first, second = max(below, key=_unknowns), min(above, key=_unknowns)
+            numbers, errors = (
+                np.log([getattr(end, name) for end in (first, second)]) for name in ("unknowns", "error")
+            )
+            return float(np.exp(np.interp(np.log(unknowns), numbers, errors)))
+        # A little too far, so that the next one is on the other side.
+        change = unknowns / nearest.unknowns * (NEAR if below else 1 / NEAR)
+        budget = max(len(state) + 1, math.ceil(budget * change) if below else math.floor(budget * change))
+    return min(end.error for end in ends) if below else nearest.error
+
+
+def _unknowns(end: End) -> float:
+    return end.unknowns
 
 
 def error_with(policy: Policy, state: State, cells: int, unknowns: int) -> float:
@@ -133,19 +229,22 @@ class Comparison:
     Attributes
     ----------
     budget : int
-    agents : list of list of Trace
+    policies : dict of str to Policy
+        The strategies by name.
+    agents : list of list of Trace or March
         Of each agent, of each problem.
     errors : dict of str to ndarray, shape (agents, problems)
         Of each strategy with its parameter, with as many unknowns as the agent had in the end.
     """
 
     budget: int
-    agents: list[list[Trace]]
+    policies: dict[str, Policy]
+    agents: list[list[Trace | March]]
     errors: dict[str, np.ndarray]
 
     def ratios(self, name: str) -> np.ndarray:
         """Return the agents' errors over those of a strategy, shape (agents, problems)."""
-        own = np.array([[trace.errors[-1] for trace in runs] for runs in self.agents])
+        own = np.array([[trace.end.error for trace in runs] for runs in self.agents])
         return own / np.maximum(self.errors[name], 1e-300)
 
     def best(self, *kinds: str) -> str:
@@ -175,7 +274,7 @@ class Comparison:
 
     def failures(self) -> dict[str, int]:
         """Return how many runs of agents stopped below `COLLAPSE` of the budget."""
-        last = [trace.cells[-1] for runs in self.agents for trace in runs]
+        last = [trace.end.cells for runs in self.agents for trace in runs]
         return {
             "runs": len(last),
             "stopped early": int(sum(cells < COLLAPSE * self.budget for cells in last)),
@@ -192,8 +291,6 @@ def compare_policies(
 ) -> Comparison:
     """Run agents and all strategies on held-out problems of an environment's family, within its budget.
 
-    Of problems in time the first step is compared.
-
     Parameters
     ----------
     env : RefinementEnv
@@ -208,19 +305,27 @@ def compare_policies(
     if look_ahead is None:
         look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
-    runs: list[list[Trace]] = [[] for _ in agents]
+    if not agents:
+        raise ConfigError("agents=[]: give at least one policy")
+    runs: list[list[Trace | March]] = [[] for _ in agents]
     errors = {name: np.empty((len(agents), problems)) for name in named}
     for number, state in enumerate(held_out(env, problems)):
         for agent, found in zip(agents, runs, strict=True):
-            found.append(deploy(agent, state, env.budget, cycles=200))
-        ends = [(int(found[-1].cells[-1]), int(found[-1].unknowns[-1])) for found in runs]
+            found.append(run_policy(agent, state, env.budget))
+        ends = [found[-1].end for found in runs]
         for name, policy in named.items():
-            if name.split()[0] in SWEPT:
-                known = {end: error_with(policy, state, *end) for end in sorted(set(ends))}
-            else:
-                beyond = NARROWLY if name == "look-ahead" else BEYOND
-                curve = _curve(policy, state, int(beyond * env.budget), max(end[1] for end in ends))
-                known = {end: error_at(curve, end[1]) for end in sorted(set(ends))}
+            known = _errors(name, policy, state, env.budget, sorted(set(ends)))
             errors[name][:, number] = [known[end] for end in ends]
         progress()
-    return Comparison(env.budget, runs, errors)
+    return Comparison(env.budget, named, runs, errors)
+
+
+def _errors(name: str, policy: Policy, state: State, budget: int, ends: list[End]) -> dict[End, float]:
+    """Return a strategy's errors with as many unknowns as agents had."""
+    if isinstance(state, TransportState):
+        return {end: error_in_time(policy, state, budget, end.unknowns) for end in ends}
+    if name.split()[0] in SWEPT:
+        return {end: error_with(policy, state, int(end.cells), int(end.unknowns)) for end in ends}
+    beyond = NARROWLY if name == "look-ahead" else BEYOND
+    curve = _curve(policy, state, int(beyond * budget), int(max(end.unknowns for end in ends)))
+    return {end: error_at(curve, end.unknowns) for end in ends}

@@ -8,7 +8,7 @@ Bagnell, AISTATS 2011).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +29,8 @@ OVER, UNDER = 1.5, 0.35
 OWN_MESHES, RANDOM_MESHES, VISITED = 12, 6, 8
 """Examples of each problem: meshes of the oracle, random ones, and in each round of the agent's."""
 ROUNDS, EPOCHS, BATCH, RATE = 2, 20, 512, 2e-3
-TIMES, STEPS_APART = 4, 4
-"""Of a problem that depends on time several times are taken, so many steps apart."""
+STEPS = 6
+"""Of problems in time; examples are divided among them."""
 
 
 def wanted_actions(state: State, target: State) -> np.ndarray:
@@ -50,25 +50,26 @@ class Course:
         return max(number for number, state in enumerate(self.states) if number == 0 or len(state) < budget)
 
 
-def _courses(
-    env: RefinementEnv, config: AgentConfig, rng: np.random.Generator, count: int
-) -> Iterator[Course]:
-    oracle, most, made = policy_registry[config.oracle](), int(OVER * env.budget), 0
-    while made < count:
+def _problems(env: RefinementEnv, config: AgentConfig, rng: np.random.Generator) -> Iterator[list[Course]]:
+    """Yield an oracle's meshes of each problem, one course for every step in time."""
+    oracle, most = policy_registry[config.oracle](), int(OVER * env.budget)
+    for _ in range(config.imitate):
         env.reset(seed=int(rng.integers(2**31)), options={"start": "coarse"})
-        state = env.state
-        for _ in range(TIMES):
+        state, courses = env.state, []
+        for _ in range(_steps(state)):
             course = Course([state])
             deploy(oracle, state, most, visit=course.states.append)
-            yield course
-            made += 1
-            if not isinstance(state, TransportState) or made == count:
-                break
-            # Time passes on the oracle's mesh, and the next course begins from the coarsest one.
-            moved: TransportState = course.states[course.target(env.budget)]  # type: ignore[assignment]
-            for _ in range(STEPS_APART):
-                moved = moved.next()
-            state = replace(moved, mesh=state.mesh)
+            courses.append(course)
+            if isinstance(state, TransportState):
+                # Time passes on the oracle's mesh, and the next course begins from the coarsest one.
+                moved = course.states[course.target(env.budget)]
+                assert isinstance(moved, TransportState)
+                state = moved.next().on(state.mesh)
+        yield courses
+
+
+def _steps(state: State) -> int:
+    return STEPS if isinstance(state, TransportState) else 1
 
 
 class _Examples:
@@ -115,28 +116,36 @@ def imitate(
     env = environment(kind, config)
     rng = np.random.default_rng([config.seed, 1])
     generator = torch.Generator().manual_seed(config.seed)
-    examples, courses = _Examples(env), []
-    for course in _courses(env, config, rng, config.imitate):
-        courses.append(course)
-        progress(f"oracle meshes of problem {len(courses)} of {config.imitate}")
-        coarsest = course.states[0]
-        for _ in range(OWN_MESHES):
-            budget = _budget(env, coarsest, rng)
-            last = course.target(budget)
-            examples.add(course.states[int(rng.integers(last + 1))], course, budget)
-        for _ in range(RANDOM_MESHES):
-            budget = _budget(env, coarsest, rng)
-            examples.add(_scattered(coarsest, budget, rng), course, budget)
+    examples, problems = _Examples(env), []
+    for courses in _problems(env, config, rng):
+        problems.append(courses)
+        progress(f"oracle meshes of problem {len(problems)} of {config.imitate}")
+        for before, course in zip([None, *courses], courses, strict=False):
+            coarsest, each = course.states[0], len(courses)
+            for _ in range(OWN_MESHES // each):
+                budget = _budget(env, coarsest, rng)
+                last = course.target(budget)
+                examples.add(course.states[int(rng.integers(last + 1))], course, budget)
+                if before is not None:
+                    examples.add(_carried(before, coarsest, budget), course, budget)
+            for _ in range(RANDOM_MESHES // each):
+                budget = _budget(env, coarsest, rng)
+                examples.add(_scattered(coarsest, budget, rng), course, budget)
     agreement = _fit(network, examples, generator)
     agent = Agent(kind, config, network)
     for number in range(ROUNDS):
-        for place, course in enumerate(courses):
-            progress(f"round {number + 1} of {ROUNDS}, problem {place + 1} of {len(courses)}")
-            visited: list[State] = []
-            budget = _budget(env, course.states[0], rng)
-            deploy(agent, course.states[0], budget, cycles=60, visit=visited.append)
-            for state in visited[-VISITED:]:
-                examples.add(state, course, budget)
+        for place, courses in enumerate(problems):
+            progress(f"round {number + 1} of {ROUNDS}, problem {place + 1} of {len(problems)}")
+            budget, state = _budget(env, courses[0].states[0], rng), courses[0].states[0]
+            for course in courses:
+                visited = [] if course is courses[0] else [state]
+                deploy(agent, state, budget, cycles=60, visit=visited.append)
+                for one in visited[-VISITED:]:
+                    examples.add(one, course, budget)
+                if isinstance(state, TransportState):
+                    ended = visited[-1] if visited else state
+                    assert isinstance(ended, TransportState)
+                    state = ended.next()
         agreement = _fit(network, examples, generator)
     return {"agreement": agreement, "cells": float(sum(map(len, examples.actions)))}
 
@@ -144,6 +153,12 @@ def imitate(
 def _budget(env: RefinementEnv, coarsest: State, rng: np.random.Generator) -> int:
     low, high = max(UNDER * env.budget, len(coarsest) + 2), max(OVER * env.budget, len(coarsest) + 3)
     return int(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _carried(before: Course, state: State, budget: int) -> State:
+    """Return the state on the oracle's mesh for the step before."""
+    assert isinstance(state, TransportState)
+    return state.on(before.states[before.target(budget)].mesh)  # type: ignore[attr-defined]
 
 
 def _scattered(state: State, budget: int, rng: np.random.Generator) -> State:

@@ -16,10 +16,11 @@ from sciml.registry import Registry, unknown_name
 from sciml.solvers.fem import mark_doerfler, mark_fraction, mark_maximum
 
 from .observations import largest_of_neighbours
-from .states import KEEP, REFINE, State
+from .states import COARSEN, KEEP, REFINE, State
 
 __all__ = [
     "Doerfler",
+    "End",
     "FixedFraction",
     "LookAhead",
     "Policy",
@@ -46,6 +47,14 @@ class Policy(ABC):
         """Return -1, 0 or 1 for each cell, shape (N,)."""
 
 
+class End(NamedTuple):
+    """What a run comes to: cells, degrees of freedom, and the relative L2 error."""
+
+    cells: float
+    unknowns: float
+    error: float
+
+
 class Trace(NamedTuple):
     """Cells, degrees of freedom and relative L2 errors of a run, from the coarsest mesh on, and the last state."""
 
@@ -53,6 +62,11 @@ class Trace(NamedTuple):
     unknowns: np.ndarray
     errors: np.ndarray
     state: State
+
+    @property
+    def end(self) -> End:
+        """The last mesh."""
+        return End(float(self.cells[-1]), float(self.unknowns[-1]), float(self.errors[-1]))
 
 
 def deploy(
@@ -95,10 +109,12 @@ def deploy(
     return Trace(np.array(cells), np.array(unknowns), np.array(errors), state)
 
 
-def within_budget(state: State, order: np.ndarray, budget: int) -> np.ndarray:
+def within_budget(
+    state: State, order: np.ndarray, budget: int, actions: np.ndarray | None = None
+) -> np.ndarray:
     """Return the longest beginning of a list of cells whose refinement leaves room in the budget.
 
-    All that balance and conformity refine besides counts.
+    All that balance and conformity refine besides counts, and so does what ``actions``, shape (N,), do to other cells.
 
     Examples
     --------
@@ -108,12 +124,19 @@ def within_budget(state: State, order: np.ndarray, budget: int) -> np.ndarray:
     >>> within_budget(env.state, np.array([3, 1, 6, 2]), budget=11).tolist()
     [3, 1]
     """
-    if len(order) and len(state.refined(order)) < budget:
+    others = np.full(len(state), KEEP) if actions is None else actions
+
+    def fitting(count: int) -> bool:
+        tried = others.copy()
+        tried[order[:count]] = REFINE
+        return len(state.acted(tried)) < budget
+
+    if len(order) and fitting(len(order)):
         return order
     fits, too_many = 0, len(order)
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if len(state.refined(order[:middle])) < budget:
+        if fitting(middle):
             fits = middle
         else:
             too_many = middle
@@ -162,61 +185,94 @@ class _Marking(Policy):
     theta : float
     indicator : str
         Of `State.indicators`, or "error": that of the exact solution, for oracles.
+    coarsen : float
+        How much is merged where siblings agree, for problems in time; by default nothing.
     """
 
     theta: float = 0.5
     indicator: str = "jump"
+    coarsen: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.coarsen < 1:
+            raise ConfigError(f"coarsen={self.coarsen}: it must be in [0, 1)")
 
     def eta(self, state: State) -> np.ndarray:
-        """Return the indicator, 0 where cells cannot be refined, shape (N,)."""
+        """Return the indicator, shape (N,)."""
         if self.indicator == "error":
-            found = state.errors
-        elif self.indicator in state.indicators:
-            found = state.indicators[self.indicator]
-        else:
-            raise unknown_name("indicator", self.indicator, [*state.indicators, "error"])
-        return np.where(state.refinable, found, 0.0)
+            return state.errors
+        if self.indicator in state.indicators:
+            return state.indicators[self.indicator]
+        raise unknown_name("indicator", self.indicator, [*state.indicators, "error"])
 
     @abstractmethod
     def marks(self, eta: np.ndarray) -> np.ndarray:
         """Return the numbers of the cells that are marked, from an indicator of shape (N,)."""
 
+    @abstractmethod
+    def spared(self, eta: np.ndarray) -> np.ndarray:
+        """Return the numbers of the cells that may be merged, likewise."""
+
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine those marked."""
-        eta = self.eta(state)
+        eta, actions = self.eta(state), np.full(len(state), KEEP)
+        if self.coarsen:
+            actions[self.spared(eta)] = COARSEN
+        eta = np.where(state.refinable, eta, 0.0)
         marked = self.marks(eta)
         order = marked[np.argsort(-eta[marked], kind="stable")]
-        return _marks(state, within_budget(state, order, budget))
+        actions[within_budget(state, order, budget, actions)] = REFINE
+        return actions
 
 
 @policy_registry.register("threshold")
 @dataclass(frozen=True)
 class Threshold(_Marking):
-    """All cells above theta times the largest indicator."""
+    """All cells above theta times the largest indicator; those below ``coarsen`` times that may be merged."""
 
     def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark by the maximum."""
         return mark_maximum(eta, self.theta)
 
+    def spared(self, eta: np.ndarray) -> np.ndarray:
+        """Return those below."""
+        return np.flatnonzero(eta < self.coarsen * eta.max(initial=0.0))
+
 
 @policy_registry.register("doerfler")
 @dataclass(frozen=True)
 class Doerfler(_Marking):
-    """The fewest cells that carry a part theta of the sum of squares."""
+    """The fewest cells that carry a part theta of the sum of squares; most that carry a part ``coarsen`` are merged.
+
+    bulk(X, Y) of Foucart et al., section 4.
+    """
 
     def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark in bulk."""
         return mark_doerfler(eta, self.theta)
 
+    def spared(self, eta: np.ndarray) -> np.ndarray:
+        """Return the most that carry no more."""
+        order = np.argsort(eta, kind="stable")
+        carried = np.cumsum(eta[order] ** 2)
+        return order[carried <= self.coarsen * carried[-1]]
+
 
 @policy_registry.register("fraction")
 @dataclass(frozen=True)
 class FixedFraction(_Marking):
-    """A part theta of the cells, those of the largest indicators."""
+    """A part theta of the cells, those of the largest indicators; of the smallest ones ``coarsen`` may be merged.
+
+    fixed(X, Y) of Foucart et al., section 4.
+    """
 
     def marks(self, eta: np.ndarray) -> np.ndarray:
         """Mark a fixed part."""
         return mark_fraction(eta, self.theta)
+
+    def spared(self, eta: np.ndarray) -> np.ndarray:
+        """Return a fixed part."""
+        return np.argsort(eta, kind="stable")[: int(self.coarsen * len(eta))]
 
 
 @policy_registry.register("true-error")

@@ -8,6 +8,7 @@ import numpy as np
 from sciml.errors import ConfigError
 from sciml.files import atomic_path
 
+from .marching import march
 from .policies import Policy, deploy
 from .states import State
 from .trees import TransportState, TreeState
@@ -31,20 +32,12 @@ def frame(state: State, budget: int) -> np.ndarray:
 
 
 def episode(policy: Policy, state: State, budget: int, *, steps: int = 40, seed: int = 0) -> list[State]:
-    """Return the states that a policy goes through: until it is content, or of problems in time one for each step.
-
-    In time the policy acts once in each step.
-    """
-    states, rng = [state], np.random.default_rng(seed)
-    if not isinstance(state, TransportState):
+    """Return the states that a policy goes through: until it is content, or in time that at the end of each step."""
+    states = [state]
+    if isinstance(state, TransportState):
+        march(policy, state, budget, steps, seed=seed, visit=states.append)
+    else:
         deploy(policy, state, budget, cycles=steps, seed=seed, visit=states.append)
-        return states
-    for _ in range(steps):
-        acted = state.acted(policy.actions(state, budget, rng))
-        state = acted if len(acted) < budget else state
-        assert isinstance(state, TransportState)
-        states.append(state)
-        state = state.next()
     return states
 
 

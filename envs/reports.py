@@ -12,9 +12,9 @@ from sciml.files import atomic_folder, refuse_folder, write_json
 from sciml.report import Report
 
 from .agents import Agent, environment
-from .evaluation import SWEPT, Comparison, compare_policies, error_at, held_out
+from .evaluation import STEPS, Comparison, compare_policies, held_out, run_policy
 from .families import family_registry
-from .policies import Policy, RandomPolicy, Uniform, deploy
+from .policies import Policy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def evaluate_agents(
             f"{len(agents)} agent(s) trained on {kind} problems, budget {reached} cells, {problems} held-out problems "
             "of each family. Errors at equal numbers of unknowns, geometric means over problems; below 1 agents are "
             "better. Of strategies with a parameter the best value for the family is shown."
-            + (" Of problems in time the first step is compared." if kind == "transport" else "")
+            + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
         )
         for name in families:
             report.section(name)
@@ -146,22 +146,16 @@ def comparison_figure(env: "RefinementEnv", agents: Sequence[Agent], found: Comp
     ax = figure.subplots()
     states = held_out(env, min(CURVE_PROBLEMS, len(found.agents[0])))
     budgets = np.unique(np.geomspace(1.5 * len(states[0]), env.budget, 6).round().astype(int))
-    swept: dict[str, Policy] = {}
-    for kind in ("doerfler", "threshold"):
-        _, indicator, theta = (name := found.best(kind)).split()
-        swept[f"best {name}"] = SWEPT[kind](float(theta), indicator)
+    best = [found.best(kind) for kind in ("doerfler", "threshold")]
+    shown: dict[str, Policy] = {f"agent {number}": agent for number, agent in enumerate(agents, 1)}
+    shown |= {f"best {name}": found.policies[name] for name in best}
+    shown |= {name: found.policies[name] for name in ("uniform", "random")}
     lines: dict[str, list[tuple[float, float]]] = {}
-    for most in budgets.tolist():
-        for label, policy in {**{f"agent {i + 1}": agent for i, agent in enumerate(agents)}, **swept}.items():
-            traces = [deploy(policy, state, most, cycles=200) for state in states]
-            unknowns = np.exp(np.mean([np.log(trace.unknowns[-1]) for trace in traces]))
-            error = np.exp(np.mean([np.log(trace.errors[-1]) for trace in traces]))
-            lines.setdefault(label, []).append((float(unknowns), float(error)))
-    for label, policy in (("uniform", Uniform()), ("random", RandomPolicy())):
-        traces = [deploy(policy, state, 4 * env.budget) for state in states]
-        grid = np.geomspace(states[0].unknowns, max(x for x, _ in lines["agent 1"]), 12)
-        means = [np.exp(np.mean([np.log(error_at(trace, x)) for trace in traces])) for x in grid]
-        lines[label] = list(zip(grid.tolist(), means, strict=True))
+    for label, policy in shown.items():
+        for most in budgets.tolist():
+            ends = np.array([run_policy(policy, state, most).end for state in states])
+            _, unknowns, error = np.exp(np.log(ends).mean(axis=0)).tolist()
+            lines.setdefault(label, []).append((unknowns, error))
     for label, points in lines.items():
         style = "o-" if label.startswith("agent") else "k:" if label in ("uniform", "random") else "s--"
         ax.loglog(*zip(*points, strict=True), style, label=label, markersize=4, alpha=0.8)

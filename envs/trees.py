@@ -296,3 +296,7 @@ class TransportState(TreeState):
     def next(self) -> "TransportState":
         """Return the state of the next step, on the same mesh."""
         return replace(self, start=self.u, time=self.time + self.step)
+
+    def on(self, mesh: TreeMesh) -> "TransportState":
+        """Return the state of the same step on another mesh."""
+        return replace(self, mesh=mesh)

@@ -59,7 +59,7 @@ class EvaluateArguments:
     budget: int = 0
     """Cells that may not be reached; by default that of training."""
     problems: int = 24
-    """Held-out problems of each family; of problems in time their first step."""
+    """Held-out problems of each family."""
     look_ahead: bool = False
     """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""

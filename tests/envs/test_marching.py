@@ -1,0 +1,152 @@
+"""Problems in time: markings that merge what a feature leaves behind, oracles, and comparisons at equal unknowns."""
+
+import numpy as np
+import pytest
+
+from sciml.envs import evaluation
+from sciml.envs.agents import Agent, AgentConfig, algorithm, environment
+from sciml.envs.evaluation import compare_policies, error_in_time, held_out, run_policy
+from sciml.envs.imitation import STEPS, _problems, wanted_actions
+from sciml.envs.marching import march
+from sciml.envs.policies import Doerfler, FixedFraction, Policy, Threshold, TrueError, Uniform, within_budget
+from sciml.envs.states import COARSEN, KEEP, REFINE, State
+from sciml.envs.trees import TransportState
+from sciml.errors import ConfigError
+
+BUDGET = 120
+
+
+@pytest.fixture(scope="module")
+def bump() -> TransportState:
+    state = held_out(environment("transport", AgentConfig()), 1)[0]
+    assert isinstance(state, TransportState)
+    return state
+
+
+def test_time_passes_within_the_budget(bump: TransportState) -> None:
+    visited: list[State] = []
+    found = march(Doerfler(0.5, "entering", 0.01), bump, BUDGET, 6, visit=visited.append)
+    assert [state.time for state in visited] == pytest.approx(0.05 * np.arange(6))  # type: ignore[attr-defined]
+    assert [len(state) for state in visited] == found.cells.tolist()
+    assert [state.error for state in visited] == found.errors.tolist()
+    assert (found.unknowns == 9 * found.cells).all()
+    assert found.cells.min() > 0.8 * BUDGET
+    assert found.cells.max() < BUDGET
+    assert found.end == (found.cells.mean(), found.unknowns.mean(), found.errors[-1])
+    again = march(Doerfler(0.5, "entering", 0.01), bump, BUDGET, 6)
+    assert again.errors.tolist() == found.errors.tolist()
+
+
+def test_markings_that_merge_follow_what_moves(bump: TransportState) -> None:
+    ends = {coarsen: march(Doerfler(0.5, "jump", coarsen), bump, 200, 20).end for coarsen in (0.0, 0.01)}
+    assert ends[0.01].error < 0.5 * ends[0.0].error
+    assert ends[0.01].cells == pytest.approx(ends[0.0].cells, rel=0.03)
+
+
+def test_oracles_are_no_worse(bump: TransportState) -> None:
+    oracle = run_policy(TrueError(), bump, BUDGET).end
+    for policy in (Doerfler(0.8, "entering", 0.01), Threshold(0.5, "entering", 0.05), Uniform()):
+        assert run_policy(policy, bump, BUDGET).end.error > 0.97 * oracle.error
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        # Squares are 1, 9, 4 and 0.01 of 14.01.
+        (Doerfler(0.5, "jump", 0.08), [0, 3]),
+        (Doerfler(0.5, "jump", 0.07), [3]),
+        (Threshold(0.5, "jump", 0.34), [0, 3]),
+        (FixedFraction(0.5, "jump", 0.5), [0, 3]),
+        (FixedFraction(0.5, "jump", 0.2), []),
+    ],
+)
+def test_what_may_be_merged(policy: Doerfler, wanted: list[int]) -> None:
+    assert sorted(policy.spared(np.array([1.0, 3.0, 2.0, 0.1])).tolist()) == wanted
+
+
+def test_what_is_merged_makes_room(bump: TransportState) -> None:
+    state = bump.refined(np.array([0]))
+    assert len(state) == 19
+    actions = np.full(19, KEEP)
+    order = np.array([18, 17])
+    assert within_budget(state, order, 23, actions).tolist() == [18]
+    actions[state.siblings >= 0] = COARSEN
+    assert within_budget(state, order, 23, actions).tolist() == [18, 17]
+    assert (actions[order] == KEEP).all()
+
+
+def test_errors_at_equal_unknowns(bump: TransportState) -> None:
+    policy = Doerfler(0.5, "entering", 0.01)
+    coarse, fine = (run_policy(policy, bump, most).end for most in (BUDGET, 150))
+    assert error_in_time(policy, bump, BUDGET, coarse.unknowns) == coarse.error
+    assert fine.error < error_in_time(policy, bump, BUDGET, 1.1 * coarse.unknowns) < coarse.error
+    # Between the uniform meshes of 64 and 256 cells; of one that stays at 16 the least error there is.
+    between = error_in_time(Uniform(), bump, BUDGET, 9 * 128)
+    ends = [run_policy(Uniform(), bump, most).end.error for most in (65, 257)]
+    assert between == pytest.approx(np.sqrt(ends[0] * ends[1]))
+
+    class Idle(Policy):
+        def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
+            return np.full(len(state), KEEP)
+
+    assert error_in_time(Idle(), bump, BUDGET, 1000) == run_policy(Idle(), bump, BUDGET).end.error
+
+
+def test_agents_are_compared_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "STEPS", 3)
+    monkeypatch.setattr(evaluation, "THETAS_IN_TIME", (0.5,))
+    env = environment("transport", AgentConfig(), budget=80)
+    policy = Doerfler(0.5, "jump", 0.01)
+    found = compare_policies(env, [policy], problems=2)
+    # A strategy beside itself.
+    assert found.ratios("doerfler jump 0.5 0.01") == pytest.approx(np.ones((1, 2)))
+    rows = {row["against"]: row for row in found.table()}
+    assert rows["uniform"]["ratio"] < 0.8
+    assert rows["best of doerfler and threshold"]["ratio"] >= 1
+    with pytest.raises(ConfigError, match=r"agents=\[\]"):
+        compare_policies(env, [])
+
+
+def test_oracles_of_every_step_are_imitated() -> None:
+    env = environment("transport", AgentConfig(), budget=60)
+    courses = next(_problems(env, AgentConfig(imitate=1), np.random.default_rng(0)))
+    times = [course.states[0].time for course in courses]  # type: ignore[attr-defined]
+    assert times == pytest.approx(0.05 * np.arange(STEPS))
+    assert all(len(course.states[0]) == 16 for course in courses)
+    # What the oracle left behind is to be merged, and what moves on to be refined.
+    first, last = courses[0], courses[-1]
+    carried = last.states[0].on(first.states[first.target(60)].mesh)  # type: ignore[attr-defined]
+    wanted = wanted_actions(carried, last.states[last.target(60)])
+    assert (wanted == COARSEN).any()
+    assert (wanted == REFINE).any()
+
+
+def test_siblings_are_merged_by_the_mean_of_what_they_prefer(
+    bump: TransportState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AgentConfig()
+    agent = Agent("transport", config, algorithm("transport", config).policy)
+    state = bump.refined(np.array([0, 15]))
+    found = np.zeros((len(state), 3))
+    found[:, 1] = 1.0
+    first = np.unique(state.siblings[state.siblings >= 0])
+    found[first[0] : first[0] + 4, 0] = [0.9, 1.5, 1.5, 1.5]
+    found[first[1] : first[1] + 4, 0] = [-9.0, 1.5, 1.5, 1.5]
+    monkeypatch.setattr(Agent, "seen", lambda *arguments: found)
+    actions = agent.actions(state, BUDGET, np.random.default_rng(0))
+    assert np.flatnonzero(actions == COARSEN).tolist() == (first[0] + np.arange(4)).tolist()
+    # One of them that is refined keeps all.
+    found[first[0]] = [5.0, 1.0, 6.0]
+    actions = agent.actions(state, BUDGET, np.random.default_rng(0))
+    assert actions[first[0]] == REFINE
+    assert len(state.acted(actions)) == len(state) + 3
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"steps": 2, "cycles": 0}])
+def test_what_is_refused(bump: TransportState, change: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        march(Uniform(), bump, BUDGET, **change)
+    with pytest.raises(ConfigError, match="16 cells"):
+        march(Uniform(), bump, 16, 1)
+    with pytest.raises(ConfigError, match=r"coarsen=1\.5"):
+        Doerfler(0.5, coarsen=1.5)
