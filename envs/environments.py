@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
 from sciml.errors import ConfigError
 
@@ -86,6 +87,7 @@ class RefinementEnv(gymnasium.Env):
     kind: ClassVar[str]
     actions: ClassVar[tuple[int, ...]] = (COARSEN, KEEP, REFINE)
     indicators: ClassVar[tuple[str, ...]] = ("jump", "entering", "modes")
+    _state: State | None = None
 
     def __init__(
         self,
@@ -134,6 +136,23 @@ class RefinementEnv(gymnasium.Env):
     @abstractmethod
     def first_state(self, sample: Sample) -> State:
         """Return the state of a problem on its coarsest mesh."""
+
+    @property
+    def state(self) -> State:
+        """Mesh and solution.
+
+        Raises
+        ------
+        ResetNeeded
+            If no episode was begun.
+        """
+        if self._state is None:
+            raise ResetNeeded("there is no mesh yet: call reset first")
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
 
     @property
     def used(self) -> float:

@@ -305,8 +305,8 @@ def compare_policies(
     if look_ahead is None:
         look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
-    if not agents:
-        raise ConfigError("agents=[]: give at least one policy")
+    if not agents or problems < 1:
+        raise ConfigError(f"agents={list(agents)}, problems={problems}: give at least one of each")
     runs: list[list[Trace | March]] = [[] for _ in agents]
     errors = {name: np.empty((len(agents), problems)) for name in named}
     for number, state in enumerate(held_out(env, problems)):

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from sciml.errors import ConfigError
-from sciml.registry import Registry
+from sciml.registry import Registry, unknown_name
 from sciml.solvers.dg import AdvectionProblem, DiffusionProblem, TreeMesh
 from sciml.solvers.fem import FEMProblem, TriMesh, l_shape, rectangle
 
 from .functions import Arcs, Fronts, Layer, Peaks, PlanePeaks, Rotating
 
-__all__ = ["Family", "Mixture", "Sample", "family_of", "family_registry"]
+__all__ = ["Family", "Mixture", "Sample", "families_of", "family_of", "family_registry"]
 
 
 class Sample(NamedTuple):
@@ -60,15 +60,28 @@ def family_of(family: str | Family, kind: str) -> Family:
     >>> family_of("advection-tanh", "advection").sample(np.random.default_rng(0)).mesh.roots
     (8,)
     """
+    if isinstance(family, str) and family not in family_registry:
+        unknown = unknown_name(f"family of {kind} problems", family, families_of(kind))
+        raise ConfigError(f"{unknown}; families of your own come with a plug-in (--plugin FILE)")
     made = family_registry[family]() if isinstance(family, str) else family
     if not isinstance(made, Family):
         raise ConfigError(f"family={family!r}: give a name or a Family")
     if made.kind != kind:
-        fitting = ", ".join(name for name in family_registry if family_registry[name].kind == kind)
         raise ConfigError(
-            f"family {family!r} is of kind {made.kind!r}, not {kind!r}: choose one of {fitting}"
+            f"family {family!r} is of kind {made.kind!r}, not {kind!r}: choose one of {', '.join(families_of(kind))}"
         )
     return made
+
+
+def families_of(kind: str) -> list[str]:
+    """Return the names of the families of a kind.
+
+    Examples
+    --------
+    >>> families_of("transport")
+    ['transport-bumps', 'transport-discs']
+    """
+    return [name for name in family_registry if family_registry[name].kind == kind]
 
 
 @dataclass(frozen=True)

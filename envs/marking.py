@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
 from sciml.errors import ConfigError
 from sciml.solvers.fem import estimate, mark_doerfler
@@ -68,6 +69,7 @@ class MarkingEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as Gymnasium declares it
     kind: ClassVar[str] = "triangles"
+    _state: TriangleState | None = None
 
     def __init__(
         self,
@@ -100,14 +102,29 @@ class MarkingEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode; ``options={"sample": ...}`` sets the problem."""
         super().reset(seed=seed)
+        if unknown := sorted(set(options or {}) - {"sample"}):
+            raise ConfigError(f"options={unknown}: there is 'sample'")
         sample = (options or {}).get("sample") or self.family.sample(self.np_random)
         self._refuse_small_budget(sample.mesh)
         self._enter(TriangleState(sample.problem, sample.mesh, self.level_cap))
         self.first, self.spent, self.steps = self.estimate, len(self.state), 0
         return self._observation(), self._info(math.nan)
 
+    @property
+    def state(self) -> TriangleState:
+        """Mesh and solution.
+
+        Raises
+        ------
+        ResetNeeded
+            If no episode was begun.
+        """
+        if self._state is None:
+            raise ResetNeeded("there is no mesh yet: call reset first")
+        return self._state
+
     def _enter(self, state: TriangleState) -> None:
-        self.state = state
+        self._state = state
         self.eta = estimate(state.method, state.u, self.estimator)
         self.estimate = float(np.sqrt((self.eta**2).sum()))
 
@@ -144,10 +161,11 @@ class MarkingEnv(gymnasium.Env):
         if not self.action_space.contains(action):
             raise ConfigError(f"action={action}: give one number from -1 to 1")
         theta = max(0.5 * (1.0 + float(action[0])), SMALLEST_THETA)
+        state = self.state
         marked = mark_doerfler(self.eta, theta)
-        finer = self.state.refined(marked[self.state.refinable[marked]])
+        finer = state.refined(marked[state.refinable[marked]])
         self.steps += 1
-        over = self.spent + len(finer) > self.budget or len(finer) == len(self.state)
+        over = self.spent + len(finer) > self.budget or len(finer) == len(state)
         reward = 0.0
         if not over:
             before = self.estimate

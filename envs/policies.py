@@ -92,6 +92,8 @@ def deploy(
     >>> bool(trace.cells[-1] < 40), bool(trace.errors[-1] < 0.1 * trace.errors[0])
     (True, True)
     """
+    if not isinstance(state, State):
+        raise ConfigError(f"state={state!r}: give a State, such as the environment's after reset")
     if budget <= len(state):
         raise ConfigError(f"budget={budget}: the mesh has {len(state)} cells already, give more")
     rng = np.random.default_rng(seed)

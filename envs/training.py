@@ -99,6 +99,7 @@ def train_agent(
             _resolved(kind, config),
             finished=AGENT_FILE,
             stale=STALE,
+            packages=("stable-baselines3", "gymnasium"),
             resume=resume,
             overwrite=overwrite,
         )

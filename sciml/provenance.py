@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ __all__ = ["collect", "first_difference", "git_commit", "jsonable", "package_ver
 PACKAGES = ("numpy", "scipy", "h5py", "torch", "numba")
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python, sciml and the packages that decide its numbers."""
+def package_versions(others: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, sciml and the packages that decide its numbers, and of others."""
     versions = {"python": platform.python_version(), "sciml": __version__}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -63,13 +64,13 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "interactive"
 
 
-def collect() -> dict[str, Any]:
-    """Return a JSON-ready record of where and how this process runs."""
+def collect(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a JSON-ready record of where and how this process runs, with the versions of these packages, too."""
     return {
         "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "git_commit": git_commit(),
-        "versions": package_versions(),
+        "versions": package_versions(packages),
         "machine": platform.machine(),
         "processor": processor(),
         "system": platform.system(),

@@ -17,6 +17,7 @@ def open_run(
     *,
     finished: str,
     stale: Sequence[str],
+    packages: Sequence[str] = (),
     resume: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -32,6 +33,8 @@ def open_run(
     stale : sequence of str
         Patterns of the files that runs and their evaluations leave: a run that starts again removes them, first those
         from which another one could go on.
+    packages : sequence of str
+        Whose versions are recorded besides those that always are.
     resume, overwrite : bool
         Whether a run that is there is gone on with, or discarded.
 
@@ -55,7 +58,13 @@ def open_run(
             "or choose another path"
         )
     if taken and resume:
-        recorded = {key: value for key, value in read_json(config_file).items() if key != "provenance"}
+        found = read_json(config_file)
+        if not isinstance(found, dict) or not set(resolved) <= set(found):
+            raise OutputExistsError(
+                f"{str(config_file)!r} lacks the settings of a run: pass --overwrite to start again, or choose "
+                "another path"
+            )
+        recorded = {key: value for key, value in found.items() if key != "provenance"}
         if recorded != resolved:
             raise OutputExistsError(
                 f"output {str(output)!r} holds a run of other settings ({first_difference(recorded, resolved)}): "
@@ -65,4 +74,4 @@ def open_run(
     for pattern in stale:
         for file in output.glob(pattern):
             file.unlink()
-    write_json(config_file, {**resolved, "provenance": collect()})
+    write_json(config_file, {**resolved, "provenance": collect(packages)})

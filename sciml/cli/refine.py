@@ -101,6 +101,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
 
 def _train(arguments: list[str]) -> None:
     from sciml.envs.agents import ENVIRONMENTS, AgentConfig
+    from sciml.envs.families import families_of
+    from sciml.envs.policies import policy_registry
 
     kind = take_name(
         arguments, "kind of problem", ENVIRONMENTS, "sciml refine train KIND -o RUN [options]", TRAIN
@@ -109,10 +111,12 @@ def _train(arguments: list[str]) -> None:
         return
     given = _settings(arguments, kind)
     config = dataclasses.field(default_factory=lambda: AgentConfig.of(given))
+    families, oracles = ", ".join(families_of(kind)), ", ".join(policy_registry)
+    about = f"Train an agent. Families of {kind} problems: {families}. Oracles: {oracles}."
     both = dataclasses.make_dataclass(
         "TrainArguments", [("files", TrainFiles), ("config", AgentConfig, config)]
     )
-    parsed: Any = parse(both, f"sciml refine train {kind}", arguments[1:], "Train an agent.", TRAIN)
+    parsed: Any = parse(both, f"sciml refine train {kind}", arguments[1:], about, TRAIN)
     files: TrainFiles = parsed.files
     if not files.output:
         raise ConfigError(f"output={files.output!r}: name a folder")

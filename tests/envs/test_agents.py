@@ -410,3 +410,17 @@ def test_a_run_in_the_way_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="holds other files"):
         train_agent("advection", SMALL, tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "note.txt").read_text() == "mine"
+
+
+def test_damaged_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(OutputExistsError, match="lacks the settings of a run"):
+        train_agent("advection", SMALL, tmp_path / "run", resume=True)
+
+
+def test_versions_are_recorded(tmp_path: Path) -> None:
+    train_agent("advection", AgentConfig(imitate=1, steps=0, validate=1), tmp_path / "run")
+    versions = json.loads((tmp_path / "run" / "config.json").read_text())["provenance"]["versions"]
+    assert {"stable-baselines3", "gymnasium", "torch", "numpy"} <= set(versions)
+    assert "not installed" not in (versions["stable-baselines3"], versions["gymnasium"])

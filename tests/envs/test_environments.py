@@ -16,6 +16,7 @@ import sciml.envs  # noqa: F401
 from sciml.envs.environments import RefinementEnv
 from sciml.envs.families import family_of, family_registry
 from sciml.envs.observations import RichObservation, StandardObservation
+from sciml.envs.policies import Uniform, deploy
 from sciml.envs.rewards import OVERRUN, ErrorDrop, LogErrorDrop, PublishedReward
 from sciml.envs.states import COARSEN, KEEP, REFINE
 from sciml.envs.trees import AdvectionState, DiffusionState
@@ -397,3 +398,23 @@ def test_setting_theta_trades_solves_for_meshes() -> None:
     for options, words in (({"budget": 5}, "budget=5"), ({"estimator": "zzz"}, "estimator='zzz'")):
         with pytest.raises(ConfigError, match=words):
             gymnasium.make(MARKING, **options)
+
+
+@pytest.mark.parametrize("name", [*IDS, MARKING])
+def test_nothing_is_there_before_the_first_episode(name: str) -> None:
+    env = gymnasium.make(name).unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
+        env.digest()
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset first"):
+        env.step(env.action_space.sample())
+
+
+def test_families_that_are_unknown_point_to_those_of_the_kind() -> None:
+    with pytest.raises(ConfigError, match=r"known: transport-bumps, transport-discs; .*--plugin"):
+        gymnasium.make(IDS[2], family="transport-bump")
+
+
+def test_environments_are_no_states() -> None:
+    env = gymnasium.make(IDS[0]).unwrapped
+    with pytest.raises(ConfigError, match="such as the environment's after reset"):
+        deploy(Uniform(), env, 40)  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def test_agents_are_compared_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row["against"]: row for row in found.table()}
     assert rows["uniform"]["ratio"] < 0.8
     assert rows["best of doerfler and threshold"]["ratio"] >= 1
-    with pytest.raises(ConfigError, match=r"agents=\[\]"):
+    with pytest.raises(ConfigError, match=r"agents=\[\], problems=24: give at least one"):
         compare_policies(env, [])
 
 

@@ -207,7 +207,7 @@ def test_models_load_safely(run: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(content[:-100])
     with pytest.raises(DatasetFormatError, match="damaged"):
         FNO.load(tmp_path / "cut.safetensors")
-    with pytest.raises(DatasetFormatError, match="is a checkpoint, not a model"):
+    with pytest.raises(DatasetFormatError, match="kind 'checkpoint', not 'model'"):
         FNO.load(run / "checkpoint.safetensors")
     for version, remedy in ((9, "upgrade"), (1, "train again")):
         other = content.replace(
