@@ -73,7 +73,8 @@ class AgentConfig:
     budget: int = 0
     """Cells that may not be reached in training; 0: the environment's own."""
     observation: str = "rich"
-    """What is seen of a cell: rich, standard, or raw (as published)."""
+    """What is seen of a cell: rich (two rings, all indicators), standard (the environments' own default: one ring,
+    jumps only), or raw (as published)."""
     reward: str = "published"
     """published, error-drop or log-error-drop."""
     start: Literal["random", "coarse"] = "random"

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
     from .environments import RefinementEnv
 
-__all__ = ["HEAD", "comparison_figure", "evaluate_agents", "table_rows"]
+__all__ = ["HEAD", "LEGEND", "comparison_figure", "evaluate_agents", "table_rows"]
 
 MARKER = "evaluation.json"
-HEAD = ["agents' error over that of", "with", "ratio", "seeds from", "to"]
+HEAD = ["agents' error over that of", "with", "ratio", "least agent", "largest"]
 """Of tables."""
+LEGEND = (
+    "Below 1 agents are better. 'with' is the best setting in hindsight: indicator, theta and, in time, what is "
+    "merged; 'least agent' and 'largest' are the means of single agents."
+)
 CURVE_PROBLEMS = 8
 """Problems over which curves are averaged."""
 
@@ -102,8 +106,7 @@ def evaluate_agents(
         report = Report("Refinement agents beside classical strategies", temporary)
         report.text(
             f"{len(agents)} agent(s) trained on {kind} problems, budget {reached} cells, {problems} held-out problems "
-            "of each family. Errors at equal numbers of unknowns, geometric means over problems; below 1 agents are "
-            "better. Of strategies with a parameter the best value for the family is shown."
+            f"of each family. Errors at equal numbers of unknowns, geometric means over problems. {LEGEND}"
             + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
         )
         for name in families:

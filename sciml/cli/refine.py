@@ -184,7 +184,7 @@ def _evaluate(arguments: list[str]) -> None:
     if options.problems < 1:
         raise ConfigError(f"problems={options.problems}: it must be at least 1")
 
-    from sciml.envs.reports import evaluate_agents
+    from sciml.envs.reports import LEGEND, evaluate_agents
 
     result = evaluate_agents(
         options.runs,
@@ -200,7 +200,7 @@ def _evaluate(arguments: list[str]) -> None:
         print(f"{family}:")
         print_table(head, cells)
         print()
-    print(f"wrote {result['folder']}/report.html")
+    print(f"{LEGEND}\nwrote {result['folder']}/report.html")
 
 
 def _watch(arguments: list[str]) -> None:
