@@ -305,7 +305,7 @@ class Agent(Policy):
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine those cells where that is preferred most, `AT_ONCE` of all; merge siblings that prefer it on average.
 
-        What siblings prefer are logarithms of odds, each from another place: their mean weighs all of them.
+        What siblings prefer are logarithms of odds (or values, of dqn), each from another place: their mean weighs all.
         """
         found, possible = self.seen(state, budget), list(self.environment.actions)
         gain = _margin(found, possible.index(REFINE))

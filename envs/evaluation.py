@@ -20,7 +20,7 @@ import numpy as np
 from sciml.errors import ConfigError
 
 from .environments import RefinementEnv
-from .marching import CYCLES, March, march
+from .marching import March, march
 from .policies import (
     Doerfler,
     End,
@@ -44,8 +44,8 @@ __all__ = [
     "Comparison",
     "compare_policies",
     "error_at",
-    "error_in_time",
     "error_with",
+    "errors_in_time",
     "held_out",
     "marked",
     "run_policy",
@@ -68,16 +68,16 @@ SWEPT: dict[str, Callable[..., Policy]] = {
 }
 STEPS = 20
 """Of problems in time."""
-THETAS_IN_TIME = (0.2, 0.5, 0.8)
+THETAS_IN_TIME = (0.5, 0.8, 0.95)
 """There budgets, not theta, decide how many cells are refined, but what is merged makes room for them."""
 COARSENED = {
     "doerfler": (1e-3, 3e-3, 0.01, 0.03, 0.1),
     "threshold": (0.01, 0.03, 0.1, 0.2),
-    "fraction": (0.1, 0.2, 0.4),
+    "fraction": (0.1, 0.2, 0.4, 0.5),
 }
 """What strategies merge in time."""
-SEARCHES, NEAR = 4, 1.01
-"""Runs in which a strategy comes to a number of unknowns in time, and what is near enough."""
+SEARCHES, FURTHER, CLOSE = 5, 1.02, 1.1
+"""Budgets tried for a number of unknowns in time, how far beyond it they aim, and ratios that are close enough."""
 
 
 def held_out(env: RefinementEnv, count: int, stream: int = 1) -> list[State]:
@@ -107,20 +107,16 @@ def error_at(trace: Trace, unknowns: float) -> float:
 
 
 def run_policy(policy: Policy, state: State, budget: int) -> Trace | March:
-    """Run a policy from the coarsest state on: once, or in time for `STEPS` steps.
-
-    Oracles that only refine make a mesh for every step anew.
-    """
+    """Run a policy from the coarsest state on: once, or in time for `STEPS` steps."""
     if isinstance(state, TransportState):
-        afresh = isinstance(policy, TrueError)
-        return march(policy, state, budget, STEPS, afresh=afresh, cycles=budget if afresh else CYCLES)
+        return march(policy, state, budget, STEPS)
     return deploy(policy, state, budget, cycles=200)
 
 
 def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy]:
     """Return all that agents are compared with by name; of swept ones every parameter.
 
-    In time those that only refine are left out, but for uniform and random refinement.
+    In time those that only refine are left out, but for uniform and random refinement and the oracle of true errors.
     """
     found: dict[str, Policy] = {"uniform": Uniform(), "random": RandomPolicy(), "true-error": TrueError()}
     if env.kind == TransportState.kind:
@@ -154,35 +150,42 @@ def marked(env: RefinementEnv, state: State) -> Trace:
     return deploy(Doerfler(0.1, env.indicators[0]), state, 2 * env.budget)
 
 
-def error_in_time(policy: Policy, state: TransportState, budget: int, unknowns: float) -> float:
-    """Return the error that a strategy ends with, with a number of unknowns in the mean over time.
+def errors_in_time(
+    policy: Policy, state: TransportState, budget: int, unknowns: Sequence[float]
+) -> list[float]:
+    """Return the errors that a strategy ends with, with numbers of unknowns in the mean over time.
 
-    Budgets are tried, the first of which is given, until the number lies between those of two runs, or one is near:
-    the error is interpolated in logarithms. Of a strategy that never gets so far it is the least one, of one that has
+    Budgets are tried, the first of which is given, until the numbers lie between those of two runs close to each other:
+    the errors are interpolated in logarithms. Of a strategy that never gets so far it is the least one, of one that has
     more unknowns with every budget that of the fewest.
     """
-    ends: list[End] = []
+    runs: dict[int, End] = {}
+    return [_error_in_time(policy, state, budget, number, runs) for number in unknowns]
+
+
+def _error_in_time(
+    policy: Policy, state: TransportState, budget: int, unknowns: float, runs: dict[int, End]
+) -> float:
     for _ in range(SEARCHES):
-        ends.append(run_policy(policy, state, budget).end)
-        nearest = min(ends, key=lambda end: abs(math.log(end.unknowns / unknowns)))
-        if 1 / NEAR <= nearest.unknowns / unknowns <= NEAR:
-            return nearest.error
-        below = [end for end in ends if end.unknowns < unknowns]
-        above = [end for end in ends if end.unknowns > unknowns]
-        if below and above:
-            first, second = max(below, key=_unknowns), min(above, key=_unknowns)
-            numbers, errors = (
-                np.log([getattr(end, name) for end in (first, second)]) for name in ("unknowns", "error")
-            )
-            return float(np.exp(np.interp(np.log(unknowns), numbers, errors)))
-        # A little too far, so that the next one is on the other side.
-        change = unknowns / nearest.unknowns * (NEAR if below else 1 / NEAR)
-        budget = max(len(state) + 1, math.ceil(budget * change) if below else math.floor(budget * change))
-    return min(end.error for end in ends) if below else nearest.error
-
-
-def _unknowns(end: End) -> float:
-    return end.unknowns
+        if budget not in runs:
+            runs[budget] = run_policy(policy, state, budget).end
+        # The budgets of the nearest runs on both sides.
+        low = max((tried for tried, end in runs.items() if end.unknowns <= unknowns), default=0)
+        high = min((tried for tried, end in runs.items() if end.unknowns >= unknowns), default=0)
+        if not high:
+            budget = math.ceil(low * FURTHER * unknowns / runs[low].unknowns)
+        elif not low:
+            budget = max(len(state) + 1, math.floor(high / FURTHER * unknowns / runs[high].unknowns))
+        elif runs[high].unknowns > CLOSE * runs[low].unknowns:
+            budget = round(math.sqrt(low * high))
+        else:
+            break
+    if low and high:
+        numbers, errors = (
+            np.log([getattr(runs[k], name) for k in (low, high)]) for name in ("unknowns", "error")
+        )
+        return float(np.exp(np.interp(np.log(unknowns), numbers, errors)))
+    return min(end.error for end in runs.values()) if low else runs[high].error
 
 
 def error_with(policy: Policy, state: State, cells: int, unknowns: int) -> float:
@@ -298,7 +301,7 @@ def compare_policies(
         Such as those of several seeds.
     problems : int
     look_ahead : bool, optional
-        Whether to run that oracle; by default for budgets of at most 100 cells.
+        Whether to run that oracle; by default for budgets of at most 100 cells. Not in time.
     progress : callable, optional
         Called after each problem.
     """
@@ -323,7 +326,8 @@ def compare_policies(
 def _errors(name: str, policy: Policy, state: State, budget: int, ends: list[End]) -> dict[End, float]:
     """Return a strategy's errors with as many unknowns as agents had."""
     if isinstance(state, TransportState):
-        return {end: error_in_time(policy, state, budget, end.unknowns) for end in ends}
+        found = errors_in_time(policy, state, budget, [end.unknowns for end in ends])
+        return dict(zip(ends, found, strict=True))
     if name.split()[0] in SWEPT:
         return {end: error_with(policy, state, int(end.cells), int(end.unknowns)) for end in ends}
     beyond = NARROWLY if name == "look-ahead" else BEYOND

@@ -15,6 +15,7 @@ import numpy as np
 
 from .agents import Agent, AgentConfig, environment, preferences
 from .environments import RefinementEnv
+from .marching import CYCLES
 from .policies import deploy, policy_registry
 from .states import COARSEN, KEEP, REFINE, State
 from .trees import TransportState
@@ -139,7 +140,8 @@ def imitate(
             budget, state = _budget(env, courses[0].states[0], rng), courses[0].states[0]
             for course in courses:
                 visited = [] if course is courses[0] else [state]
-                deploy(agent, state, budget, cycles=60, visit=visited.append)
+                cycles = 60 if course is courses[0] else CYCLES
+                deploy(agent, state, budget, cycles=cycles, visit=visited.append)
                 for one in visited[-VISITED:]:
                     examples.add(one, course, budget)
                 if isinstance(state, TransportState):

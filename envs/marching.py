@@ -44,7 +44,6 @@ def march(
     steps: int,
     *,
     cycles: int = CYCLES,
-    afresh: bool = False,
     seed: int = 0,
     visit: Callable[[State], object] | None = None,
 ) -> March:
@@ -60,9 +59,8 @@ def march(
     steps : int
         Of time.
     cycles : int
-        How often the policy acts in a step at most; in the first one as often as it likes.
-    afresh : bool
-        Whether the mesh is made from the coarsest one in every step: for oracles that only refine.
+        How often the policy acts in a step at most; in the first one as often as it likes. Oracles that make a mesh
+        for every step anew (`Policy.afresh`) do so in all steps.
     seed : int
         Of policies that draw.
     visit : callable, optional
@@ -87,14 +85,14 @@ def march(
         raise ConfigError(f"steps={steps}, cycles={cycles}: give at least 1 of each")
     coarsest, passed = state.mesh, []
     for number in range(steps):
-        often = max(FIRST_CYCLES, cycles) if number == 0 else cycles
+        often = budget if policy.afresh else FIRST_CYCLES if number == 0 else cycles
         ended = deploy(policy, state, budget, cycles=often, seed=seed + number).state
         assert isinstance(ended, TransportState)
         passed.append((len(ended), ended.unknowns, ended.error))
         if visit is not None:
             visit(ended)
         state = ended.next()
-        if afresh:
+        if policy.afresh:
             state = state.on(coarsest)
     cells, unknowns, errors = (np.array(part) for part in zip(*passed, strict=True))
     return March(cells, unknowns, errors, ended)

@@ -7,7 +7,7 @@ is the loop `deploy`, the same for all: decide, act, solve, until the budget is 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,15 @@ policy_registry: Registry[type["Policy"]] = Registry("policy")
 
 
 class Policy(ABC):
-    """A rule that marks cells."""
+    """A rule that marks cells.
+
+    Attributes
+    ----------
+    afresh : bool
+        Whether in time it makes a mesh for every step anew, for it only refines, one cell after another: oracles.
+    """
+
+    afresh: ClassVar[bool] = False
 
     @abstractmethod
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
@@ -244,9 +252,9 @@ class Threshold(_Marking):
 @policy_registry.register("doerfler")
 @dataclass(frozen=True)
 class Doerfler(_Marking):
-    """The fewest cells that carry a part theta of the sum of squares; most that carry a part ``coarsen`` are merged.
+    """The fewest cells that carry a part theta of the sum of squares; the most that carry ``coarsen`` may be merged.
 
-    bulk(X, Y) of Foucart et al., section 4.
+    As bulk(X, Y) of Foucart et al., section 4, but of squares.
     """
 
     def marks(self, eta: np.ndarray) -> np.ndarray:
@@ -257,7 +265,7 @@ class Doerfler(_Marking):
         """Return the most that carry no more."""
         order = np.argsort(eta, kind="stable")
         carried = np.cumsum(eta[order] ** 2)
-        return order[carried <= self.coarsen * carried[-1]]
+        return order[(carried <= self.coarsen * carried[-1]) & (carried[-1] > 0)]
 
 
 @policy_registry.register("fraction")
@@ -274,13 +282,15 @@ class FixedFraction(_Marking):
 
     def spared(self, eta: np.ndarray) -> np.ndarray:
         """Return a fixed part."""
-        return np.argsort(eta, kind="stable")[: int(self.coarsen * len(eta))]
+        return np.argsort(eta, kind="stable")[: round(self.coarsen * len(eta))]
 
 
 @policy_registry.register("true-error")
 @dataclass(frozen=True)
 class TrueError(Policy):
     """One cell at a time, that of the largest error against the exact solution: an oracle, but a short-sighted one."""
+
+    afresh: ClassVar[bool] = True
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Mark the worst cell."""
@@ -295,6 +305,8 @@ class LookAhead(Policy):
     It solves once for each cell of the mesh in every step; of triangles twice, for one bisection halves a triangle in
     one direction only: what it is good for shows in the next.
     """
+
+    afresh: ClassVar[bool] = True
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Mark the cell with the best outcome."""

@@ -61,7 +61,8 @@ class EvaluateArguments:
     problems: int = 24
     """Held-out problems of each family."""
     look_ahead: bool = False
-    """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step."""
+    """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step.
+    Not for problems in time."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """Folder for the table and pictures; by default RUN/evaluation-BUDGET of the first run."""
     overwrite: bool = False

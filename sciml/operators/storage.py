@@ -68,7 +68,7 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
             f"{str(path)!r} is damaged or not a sciml {kind} ({error}): train again or restore it"
         ) from error
     if header["kind"] != kind:
-        raise DatasetFormatError(f"{str(path)!r} holds a file of kind {header['kind']!r}, not {kind!r}")
+        raise DatasetFormatError(f"{str(path)!r} is a file of kind {header['kind']!r}, not {kind!r}")
     if header["format_version"] != FORMAT_VERSION:
         remedy = "upgrade" if header["format_version"] > FORMAT_VERSION else "train again"
         raise DatasetFormatError(

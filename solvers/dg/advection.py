@@ -223,7 +223,7 @@ class DGAdvection:
 
     @cached_property
     def inflow_boundary(self) -> BoundaryFlow:
-        """Of those the sides through which something enters."""
+        """Through those sides in the boundary where something enters."""
         places, *others = self.boundary_flow
         active = np.flatnonzero((self.boundary_flow.flux < 0).any(axis=1))
         return BoundaryFlow(tuple(part[active] for part in places), *(part[active] for part in others))
@@ -408,8 +408,9 @@ class DGAdvection:
 
     def _taylor_steps(self, u: np.ndarray, dt: float, count: int) -> np.ndarray:
         matrix, gain, degree = self.matrix, self.load(), max(self.order + 1, 3)
-        scale = dt / self.mesh.volumes
-        if module := kernels("advection"):
+        scale, size = dt / self.mesh.volumes, self.cell.size
+        # Of single numbers rows would be empty but for one.
+        if size > 1 and (module := kernels("advection")):
             return module.taylor_steps(
                 matrix.data, matrix.indices, matrix.indptr, scale, gain, u, count, degree
             )

@@ -70,8 +70,8 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
         given = evaluate(inflow, sides.points.reshape(-1, mesh.dim), "inflow").reshape(sides.flux.shape)
         jump = np.abs(values[sides.places] - given) * sides.weights * (sides.flux < 0)
         added = np.bincount(sides.places[0], jump.sum(axis=1), len(mesh))
-        total += added
-        entering += added
+        # Without faces they are sums of nothing, which are integers.
+        total, entering = total + added, entering + added
     perimeters = 2.0 * (mesh.volumes[:, None] / mesh.sizes).sum(axis=1)
     return Jumps(total / perimeters, entering, leaving)
 

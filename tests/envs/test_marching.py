@@ -5,7 +5,7 @@ import pytest
 
 from sciml.envs import evaluation
 from sciml.envs.agents import Agent, AgentConfig, algorithm, environment
-from sciml.envs.evaluation import compare_policies, error_in_time, held_out, run_policy
+from sciml.envs.evaluation import compare_policies, errors_in_time, held_out, run_policy
 from sciml.envs.imitation import STEPS, _problems, wanted_actions
 from sciml.envs.marching import march
 from sciml.envs.policies import Doerfler, FixedFraction, Policy, Threshold, TrueError, Uniform, within_budget
@@ -57,11 +57,14 @@ def test_oracles_are_no_worse(bump: TransportState) -> None:
         (Doerfler(0.5, "jump", 0.07), [3]),
         (Threshold(0.5, "jump", 0.34), [0, 3]),
         (FixedFraction(0.5, "jump", 0.5), [0, 3]),
-        (FixedFraction(0.5, "jump", 0.2), []),
+        (FixedFraction(0.5, "jump", 0.29), [3]),
+        (FixedFraction(0.5, "jump", 0.1), []),
     ],
 )
 def test_what_may_be_merged(policy: Doerfler, wanted: list[int]) -> None:
     assert sorted(policy.spared(np.array([1.0, 3.0, 2.0, 0.1])).tolist()) == wanted
+    if not isinstance(policy, FixedFraction):
+        assert len(policy.spared(np.zeros(4))) == 0
 
 
 def test_what_is_merged_makes_room(bump: TransportState) -> None:
@@ -78,10 +81,12 @@ def test_what_is_merged_makes_room(bump: TransportState) -> None:
 def test_errors_at_equal_unknowns(bump: TransportState) -> None:
     policy = Doerfler(0.5, "entering", 0.01)
     coarse, fine = (run_policy(policy, bump, most).end for most in (BUDGET, 150))
-    assert error_in_time(policy, bump, BUDGET, coarse.unknowns) == coarse.error
-    assert fine.error < error_in_time(policy, bump, BUDGET, 1.1 * coarse.unknowns) < coarse.error
+    middle = 1.1 * coarse.unknowns
+    found = errors_in_time(policy, bump, BUDGET, [coarse.unknowns, middle])
+    assert found[0] == pytest.approx(coarse.error, rel=1e-12)
+    assert fine.error < found[1] < coarse.error
     # Between the uniform meshes of 64 and 256 cells; of one that stays at 16 the least error there is.
-    between = error_in_time(Uniform(), bump, BUDGET, 9 * 128)
+    (between,) = errors_in_time(Uniform(), bump, BUDGET, [9 * 128])
     ends = [run_policy(Uniform(), bump, most).end.error for most in (65, 257)]
     assert between == pytest.approx(np.sqrt(ends[0] * ends[1]))
 
@@ -89,7 +94,9 @@ def test_errors_at_equal_unknowns(bump: TransportState) -> None:
         def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
             return np.full(len(state), KEEP)
 
-    assert error_in_time(Idle(), bump, BUDGET, 1000) == run_policy(Idle(), bump, BUDGET).end.error
+    idle = run_policy(Idle(), bump, BUDGET).end.error
+    # With fewer unknowns than the coarsest mesh has, that one.
+    assert errors_in_time(Idle(), bump, BUDGET, [1000, 100]) == [idle, idle]
 
 
 def test_agents_are_compared_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,3 +328,15 @@ def test_solutions_are_drawn() -> None:
         if mesh.dim == 1:
             drawn = ax.lines[0].get_xydata()
             assert np.nanmax(np.abs(drawn[:, 1] - np.sin(drawn[:, 0]))) < 1e-2
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_jumps_on_a_single_leaf(dim: int) -> None:
+    velocity = (lambda *x: 1 + 0 * x[0],) * dim
+    mesh = TreeMesh((0.0,) * dim, (1.0,) * dim, (1,) * dim)
+    method = DGAdvection(AdvectionProblem(velocity, inflow=2.0), mesh, 0)
+    found = advection_jumps(method, np.array([[5.0]]))
+    # Through half of the sides something enters, 3 less than there is.
+    assert found.entering == pytest.approx([3.0 * dim])
+    assert found.nonconformity == pytest.approx([1.5])
+    assert found.leaving.tolist() == [0.0]
