@@ -71,7 +71,7 @@ class AgentConfig:
     families: tuple[str, ...] = ()
     """Where problems come from; by default the environment's own family."""
     budget: int = 0
-    """Cells that may not be reached in training; 0: the environment's own."""
+    """Cells that meshes stay below in training; 0: the environment's own."""
     observation: str = "rich"
     """What is seen of a cell: rich (two rings, all indicators), standard (the environments' own default: one ring,
     jumps only), or raw (as published)."""

@@ -304,12 +304,34 @@ def compare_policies(
         Whether to run that oracle; by default for budgets of at most 100 cells. Not in time.
     progress : callable, optional
         Called after each problem.
+
+    Returns
+    -------
+    Comparison
+        Its ``table()`` has a row for each strategy, ``failures()`` counts agents that stopped early.
+
+    Raises
+    ------
+    ConfigError
+        If there is no agent or no problem, or the environment's agents do not act on cells.
+
+    Examples
+    --------
+    >>> import gymnasium, sciml.envs
+    >>> env = gymnasium.make("sciml/AMR1DAdvection-v0", budget=20).unwrapped
+    >>> found = compare_policies(env, [Doerfler(0.5, "entering")], problems=2, look_ahead=False)
+    >>> [(row["against"], round(row["ratio"], 2)) for row in found.table() if row["against"] == "best doerfler"]
+    [('best doerfler', 1.0)]
     """
+    if not isinstance(env, RefinementEnv):
+        raise ConfigError(f"env={env!r}: give an environment whose agents act on cells, unwrapped")
+    if not isinstance(agents, Sequence) or not agents or not all(isinstance(one, Policy) for one in agents):
+        raise ConfigError(f"agents={agents!r}: give a list of at least one policy")
+    if problems < 1:
+        raise ConfigError(f"problems={problems}: it must be at least 1")
     if look_ahead is None:
         look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
-    if not agents or problems < 1:
-        raise ConfigError(f"agents={list(agents)}, problems={problems}: give at least one of each")
     runs: list[list[Trace | March]] = [[] for _ in agents]
     errors = {name: np.empty((len(agents), problems)) for name in named}
     for number, state in enumerate(held_out(env, problems)):

@@ -69,7 +69,8 @@ def march(
     Raises
     ------
     ConfigError
-        If there is no step or no cycle, or the budget is no more than the coarsest mesh.
+        If there is no step or no cycle, the state is not of a problem in time, or the budget is no more than the
+        coarsest mesh.
 
     Examples
     --------
@@ -81,8 +82,13 @@ def march(
     >>> bool(found.cells.max() < 120), bool(found.errors[-1] < 0.05)
     (True, True)
     """
-    if steps < 1 or cycles < 1:
-        raise ConfigError(f"steps={steps}, cycles={cycles}: give at least 1 of each")
+    if not isinstance(state, TransportState):
+        raise ConfigError(f"state={state!r}: give that of a problem in time, such as env.state after reset")
+    for name, value in (("steps", steps), ("cycles", cycles)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ConfigError(f"{name}={value!r}: give an integer, at least 1")
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"policy={policy!r}: give a Policy, such as Doerfler(0.5, coarsen=0.01)")
     coarsest, passed = state.mesh, []
     for number in range(steps):
         often = budget if policy.afresh else FIRST_CYCLES if number == 0 else cycles

@@ -85,8 +85,9 @@ class MarkingEnv(gymnasium.Env):
         self.max_steps, self.level_cap, self.render_mode = max_steps, level_cap, render_mode
         if estimator not in ESTIMATORS:
             raise ConfigError(f"estimator={estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-        if max_steps < 1:
-            raise ConfigError(f"max_steps={max_steps}: it must be at least 1")
+        for name, value in (("budget", budget), ("max_steps", max_steps), ("level_cap", level_cap)):
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ConfigError(f"{name}={value!r}: give an integer, at least 1")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode={render_mode!r}: choose 'rgb_array' or none")
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -157,9 +158,13 @@ class MarkingEnv(gymnasium.Env):
         ConfigError
             If the action is outside the action space.
         """
-        action = np.asarray(action, dtype=np.float32)
+        given = action
+        try:
+            action = np.asarray(action, dtype=np.float32)
+        except (TypeError, ValueError):
+            action = np.empty(0, dtype=np.float32)
         if not self.action_space.contains(action):
-            raise ConfigError(f"action={action}: give one number from -1 to 1")
+            raise ConfigError(f"action={given!r}: give an array of one number from -1 to 1, shape (1,)")
         theta = max(0.5 * (1.0 + float(action[0])), SMALLEST_THETA)
         state = self.state
         marked = mark_doerfler(self.eta, theta)

@@ -100,10 +100,7 @@ def deploy(
     >>> bool(trace.cells[-1] < 40), bool(trace.errors[-1] < 0.1 * trace.errors[0])
     (True, True)
     """
-    if not isinstance(state, State):
-        raise ConfigError(f"state={state!r}: give a State, such as the environment's after reset")
-    if budget <= len(state):
-        raise ConfigError(f"budget={budget}: the mesh has {len(state)} cells already, give more")
+    _check(policy, state, budget)
     rng = np.random.default_rng(seed)
     states, seen = [state], {state.digest()}
     for _ in range(cycles):
@@ -117,6 +114,17 @@ def deploy(
             visit(state)
     cells, unknowns, errors = zip(*((len(one), one.unknowns, one.error) for one in states), strict=True)
     return Trace(np.array(cells), np.array(unknowns), np.array(errors), state)
+
+
+def _check(policy: object, state: object, budget: object) -> None:
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"policy={policy!r}: give a Policy, such as Doerfler(0.5)")
+    if not isinstance(state, State):
+        raise ConfigError(f"state={state!r}: give a State, such as the environment's after reset")
+    if not isinstance(budget, int | np.integer):
+        raise ConfigError(f"budget={budget!r}: give an integer")
+    if budget <= len(state):
+        raise ConfigError(f"budget={budget}: the mesh has {len(state)} cells already, give more")
 
 
 def within_budget(
@@ -153,6 +161,16 @@ def within_budget(
     return order[:fits]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check_part(name: str, value: float, least: float | None = None) -> None:
+    """Refuse what is not in (0, 1], or [least, 1]."""
+    if not _is_number(value) or not (value > 0 if least is None else value >= least) or value > 1:
+        raise ConfigError(f"{name}={value!r}: it must be in {'(0' if least is None else f'[{least:g}'}, 1]")
+
+
 def _marks(state: State, cells: np.ndarray) -> np.ndarray:
     actions = np.full(len(state), KEEP)
     actions[cells] = REFINE
@@ -181,6 +199,9 @@ class RandomPolicy(Policy):
 
     share: float = 0.2
 
+    def __post_init__(self) -> None:
+        _check_part("share", self.share, least=0.0)
+
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine at random."""
         return np.where(rng.random(len(state)) < self.share, REFINE, KEEP)
@@ -193,10 +214,18 @@ class _Marking(Policy):
     Parameters
     ----------
     theta : float
+        In (0, 1].
     indicator : str
-        Of `State.indicators`, or "error": that of the exact solution, for oracles.
+        Of `State.indicators`: on trees "jump" (of the solution, over all sides of a cell), "entering" (over those where
+        the flow enters), "modes" (the part of the highest degree) and, of diffusion, "flux" (jumps of the derivative);
+        on triangles the estimators "residual", "kelly" and "zz". Or "error": that of the exact solution, for oracles.
     coarsen : float
-        How much is merged where siblings agree, for problems in time; by default nothing.
+        How much is merged where siblings agree, for problems in time, in [0, 1); by default nothing.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range.
     """
 
     theta: float = 0.5
@@ -204,8 +233,9 @@ class _Marking(Policy):
     coarsen: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.coarsen < 1:
-            raise ConfigError(f"coarsen={self.coarsen}: it must be in [0, 1)")
+        _check_part("theta", self.theta)
+        if not _is_number(self.coarsen) or not 0 <= self.coarsen < 1:
+            raise ConfigError(f"coarsen={self.coarsen!r}: it must be in [0, 1)")
 
     def eta(self, state: State) -> np.ndarray:
         """Return the indicator, shape (N,)."""
@@ -343,6 +373,10 @@ class Rule(Policy):
     """
 
     most: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.most) or not self.most > 0:
+            raise ConfigError(f"most={self.most!r}: give a positive number")
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Apply the rule."""

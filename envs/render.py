@@ -26,19 +26,20 @@ def frame(state: State, budget: int) -> np.ndarray:
     figure = Figure(figsize=(5, 4), dpi=80, layout="constrained")
     canvas, ax = FigureCanvasAgg(figure), figure.subplots()
     state.plot(ax)
-    ax.set_title(f"{len(state)} of {budget} cells")
+    passed = f", t = {state.time + state.step:.3g}" if isinstance(state, TransportState) else ""
+    ax.set_title(f"{len(state)} of {budget} cells{passed}")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def episode(policy: Policy, state: State, budget: int, *, steps: int = 40, seed: int = 0) -> list[State]:
-    """Return the states that a policy goes through: until it is content, or in time that at the end of each step."""
-    states = [state]
+    """Return the states that a policy goes through until it is content, or in time those at the ends of steps."""
+    states: list[State] = []
     if isinstance(state, TransportState):
         march(policy, state, budget, steps, seed=seed, visit=states.append)
-    else:
-        deploy(policy, state, budget, cycles=steps, seed=seed, visit=states.append)
-    return states
+        return states
+    deploy(policy, state, budget, cycles=steps, seed=seed, visit=states.append)
+    return [state, *states]
 
 
 def write_film(path: str | Path, states: Sequence[State], budget: int, seconds: float = 0.4) -> None:
@@ -68,9 +69,10 @@ def write_states(folder: str | Path, states: Sequence[State]) -> list[Path]:
     from sciml.solvers.dg.exchange import write_tree
     from sciml.solvers.fem import write_mesh
 
-    folder, files = Path(folder), []
+    folder, files, times = Path(folder), [], []
     for number, state in enumerate(states):
         files.append(folder / f"mesh-{number:04d}.vtu")
+        times.append(state.time + state.step if isinstance(state, TransportState) else number)
         cells = {"level": state.levels.astype(float), "nonconformity": state.nonconformity}
         if isinstance(state, TreeState):
             write_tree(files[-1], state.u, cells)
@@ -78,7 +80,8 @@ def write_states(folder: str | Path, states: Sequence[State]) -> list[Path]:
             assert isinstance(state, TriangleState)
             write_mesh(files[-1], state.mesh, {"u": state.u.values}, cells)
     entries = "".join(
-        f'<DataSet timestep="{number}" file="{file.name}"/>' for number, file in enumerate(files)
+        f'<DataSet timestep="{time:.12g}" file="{file.name}"/>'
+        for time, file in zip(times, files, strict=True)
     )
     with atomic_path(folder / "meshes.pvd") as temporary:
         temporary.write_text(f'<VTKFile type="Collection"><Collection>{entries}</Collection></VTKFile>\n')

@@ -67,7 +67,7 @@ def evaluate_agents(
     Returns
     -------
     dict
-        "tables" (head and rows of each family), "results" and "folder".
+        "tables" (head and rows of each family), "legend" (what they say), "results" and "folder".
 
     Raises
     ------
@@ -90,6 +90,7 @@ def evaluate_agents(
     first = Path(runs[0])
     folder = Path(output or (first if first.is_dir() else first.parent) / f"evaluation-{reached}")
     refuse_folder(folder, MARKER, overwrite)
+    legend = LEGEND + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
     results, tables, pictures = {}, {}, {}
     with tqdm(
         total=len(envs) * problems, unit=" problems", disable=not (progress and sys.stderr.isatty())
@@ -105,9 +106,9 @@ def evaluate_agents(
     with atomic_folder(folder, MARKER, overwrite) as temporary:
         report = Report("Refinement agents beside classical strategies", temporary)
         report.text(
-            f"{len(agents)} agent(s) trained on {kind} problems, budget {reached} cells, {problems} held-out problems "
-            f"of each family. Errors at equal numbers of unknowns, geometric means over problems. {LEGEND}"
-            + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
+            f"{counted(len(agents), 'agent')} trained on {kind} problems, budget {reached} cells, "
+            f"{counted(problems, 'held-out problem')} of each family. Errors at equal numbers of unknowns, "
+            f"geometric means over problems. {legend}"
         )
         for name in families:
             report.section(name)
@@ -126,7 +127,18 @@ def evaluate_agents(
             "families": results,
         }
         write_json(temporary / MARKER, record)
-    return {"tables": tables, "results": results, "folder": str(folder)}
+    return {"tables": tables, "legend": legend, "results": results, "folder": str(folder)}
+
+
+def counted(count: int, name: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(2, "agent")
+    '2 agents'
+    """
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def table_rows(found: Comparison) -> list[list[object]]:
@@ -134,7 +146,7 @@ def table_rows(found: Comparison) -> list[list[object]]:
     return [
         [
             row["against"],
-            row["strategy"].partition(" ")[2],
+            row["strategy"] if " " in row["strategy"] else "",
             *(f"{row[key]:.3f}" for key in ("ratio", "least", "largest")),
         ]
         for row in found.table()

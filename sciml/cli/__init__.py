@@ -4,9 +4,13 @@ Each command is a module of this package with a typed dataclass and a ``run`` fu
 what it needs when it is called.
 """
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from sciml.errors import ConfigError, SciMLError
 from sciml.registry import load_entry_points, load_plugin, unknown_name
@@ -45,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return the exit code. What a user can mend is reported in one line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        _dispatch(arguments)
+        with _terminable():
+            _dispatch(arguments)
         # What is still buffered would fail when Python ends, beyond this handler.
         sys.stdout.flush()
     except BrokenPipeError:
@@ -64,9 +69,36 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         name = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or str(error) or type(error).__name__}{name}", 1)
+    except _Terminated:
+        return _fail(f"terminated: {_after(arguments)}", 143)
     except KeyboardInterrupt:
         return _fail(f"interrupted: {_after(arguments)}", 130)
     return 0
+
+
+class _Terminated(BaseException):
+    """What schedulers ask for with SIGTERM."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end this process, but none that it starts, as an interruption does."""
+    process = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == process:
+            raise _Terminated
+        os._exit(128 + number)
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _after(arguments: list[str]) -> str:

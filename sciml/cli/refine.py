@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, DatasetFormatError
 from sciml.registry import unknown_name
 
 from .parsing import parse, print_table, take_name
@@ -16,7 +16,8 @@ __all__ = ["run"]
 
 USAGE = """usage: sciml refine train|evaluate|watch ...
 
-  train     train an agent on a kind of problems: imitation of an oracle, then stable-baselines3
+  train     train an agent on a kind of problems (advection or poisson in 1D, transport in time on quadtrees, or
+            triangles): imitation of an oracle, then stable-baselines3
   evaluate  agents beside swept classical strategies, at equal numbers of unknowns, on problems they never saw
   watch     a film of an agent at work, and its meshes as VTU files
 
@@ -57,9 +58,9 @@ class EvaluateArguments:
     families: tuple[str, ...] = ()
     """Families of problems; by default all of the agent's kind."""
     budget: int = 0
-    """Cells that may not be reached; by default that of training."""
+    """Cells that meshes stay below; by default as in training."""
     problems: int = 24
-    """Held-out problems of each family."""
+    """Held-out problems of each family. In time one takes about a minute, others a few seconds."""
     look_ahead: bool = False
     """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step.
     Not for problems in time."""
@@ -82,7 +83,7 @@ class WatchArguments:
     problem: int = 0
     """Which of the held-out problems."""
     budget: int = 0
-    """Cells that may not be reached; by default that of training."""
+    """Cells that meshes stay below; by default as in training."""
     steps: int = 40
     """Cycles, or steps in time, at most."""
     overwrite: bool = False
@@ -117,7 +118,9 @@ def _train(arguments: list[str]) -> None:
     both = dataclasses.make_dataclass(
         "TrainArguments", [("files", TrainFiles), ("config", AgentConfig, config)]
     )
-    parsed: Any = parse(both, f"sciml refine train {kind}", arguments[1:], about, TRAIN)
+    parsed: Any = parse(
+        both, f"sciml refine train {kind}", arguments[1:], about, TRAIN.replace("poisson", kind)
+    )
     files: TrainFiles = parsed.files
     if not files.output:
         raise ConfigError(f"output={files.output!r}: name a folder")
@@ -134,6 +137,8 @@ def _train(arguments: list[str]) -> None:
         tensorboard=files.tensorboard,
     )
     origin = f"after segment {result['best']}" if result["best"] else "after imitation"
+    if not result["best"] and parsed.config.steps:
+        origin += " (reinforcement learning made it no better)"
     early = (
         f" (it stops below half of the budget on {result['stopped']:.0%} of them, which counts as e times the error)"
         if result["stopped"]
@@ -161,7 +166,10 @@ def _settings(arguments: list[str], kind: str) -> dict[str, Any]:
         raise ConfigError(
             f"settings={named!r} is no file: name a JSON file, such as the config.json of a run"
         )
-    found = read_json(named)
+    try:
+        found = read_json(named)
+    except DatasetFormatError as error:
+        raise ConfigError(f"settings={named!r} are no JSON: name the config.json of a run") from error
     if not isinstance(found, dict):
         raise ConfigError(f"settings={named!r} hold no names with values: give a JSON object")
     if found.get("kind", kind) != kind:
@@ -185,7 +193,7 @@ def _evaluate(arguments: list[str]) -> None:
     if options.problems < 1:
         raise ConfigError(f"problems={options.problems}: it must be at least 1")
 
-    from sciml.envs.reports import LEGEND, evaluate_agents
+    from sciml.envs.reports import evaluate_agents
 
     result = evaluate_agents(
         options.runs,
@@ -201,7 +209,7 @@ def _evaluate(arguments: list[str]) -> None:
         print(f"{family}:")
         print_table(head, cells)
         print()
-    print(f"{LEGEND}\nwrote {result['folder']}/report.html")
+    print(f"{result['legend']}\nwrote {result['folder']}/report.html")
 
 
 def _watch(arguments: list[str]) -> None:
@@ -212,10 +220,10 @@ def _watch(arguments: list[str]) -> None:
     from sciml.envs.render import episode, write_film, write_states
     from sciml.files import atomic_folder, refuse_folder
 
-    if options.steps < 1 or options.problem < 0:
-        raise ConfigError(
-            f"steps={options.steps}, problem={options.problem}: give at least 1 step, no negative problem"
-        )
+    if options.steps < 1:
+        raise ConfigError(f"steps={options.steps}: it must be at least 1")
+    if options.problem < 0:
+        raise ConfigError(f"problem={options.problem}: it must not be negative")
     refuse_folder(options.output, "refinement.gif", options.overwrite)
     agent = Agent.load(options.policy)
     family = options.family or next(iter(agent.config.families), "")
@@ -229,6 +237,6 @@ def _watch(arguments: list[str]) -> None:
         write_film(folder / "refinement.gif", states, env.budget)
         write_states(folder, states)
     print(
-        f"{len(state)} to {len(states[-1])} cells in {len(states) - 1} steps, relative error {states[0].error:.3g} to "
-        f"{states[-1].error:.3g}; wrote {options.output}/refinement.gif, {len(states)} VTU files and meshes.pvd"
+        f"{len(states)} meshes, of {len(states[0])} to {len(states[-1])} cells, relative error {states[0].error:.3g} "
+        f"to {states[-1].error:.3g}; wrote {options.output}/refinement.gif, {len(states)} VTU files and meshes.pvd"
     )

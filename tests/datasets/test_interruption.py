@@ -85,6 +85,22 @@ def test_killed_again_and_again_and_resumed_is_bit_identical(
     assert sorted(tmp_path.iterdir()) == sorted([path, undisturbed])
 
 
+def test_a_scheduler_ends_it_in_one_line(tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
+    path = tmp_path / "darcy.h5"
+    command = [*COMMAND, "--workers", "2", "-o", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "darcy.h5.parts").glob("shard-*.h5")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert errors.strip().splitlines()[-1].startswith("sciml: error: terminated: run the same command again")
+    assert "Traceback" not in errors
+    subprocess.run(command, check=True, capture_output=True)
+    assert datasets(path) == uninterrupted
+
+
 def test_ctrl_c_keeps_finished_shards(
     tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

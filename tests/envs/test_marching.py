@@ -1,5 +1,8 @@
 """Problems in time: markings that merge what a feature leaves behind, oracles, and comparisons at equal unknowns."""
 
+from collections.abc import Callable
+
+import gymnasium
 import numpy as np
 import pytest
 
@@ -8,7 +11,17 @@ from sciml.envs.agents import Agent, AgentConfig, algorithm, environment
 from sciml.envs.evaluation import compare_policies, errors_in_time, held_out, run_policy
 from sciml.envs.imitation import STEPS, _problems, wanted_actions
 from sciml.envs.marching import march
-from sciml.envs.policies import Doerfler, FixedFraction, Policy, Threshold, TrueError, Uniform, within_budget
+from sciml.envs.policies import (
+    Doerfler,
+    FixedFraction,
+    Policy,
+    RandomPolicy,
+    Rule,
+    Threshold,
+    TrueError,
+    Uniform,
+    within_budget,
+)
 from sciml.envs.states import COARSEN, KEEP, REFINE, State
 from sciml.envs.trees import TransportState
 from sciml.errors import ConfigError
@@ -110,8 +123,6 @@ def test_agents_are_compared_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {row["against"]: row for row in found.table()}
     assert rows["uniform"]["ratio"] < 0.8
     assert rows["best of doerfler and threshold"]["ratio"] >= 1
-    with pytest.raises(ConfigError, match=r"agents=\[\], problems=24: give at least one"):
-        compare_policies(env, [])
 
 
 def test_oracles_of_every_step_are_imitated() -> None:
@@ -149,11 +160,47 @@ def test_siblings_are_merged_by_the_mean_of_what_they_prefer(
     assert len(state.acted(actions)) == len(state) + 3
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"steps": 2, "cycles": 0}])
-def test_what_is_refused(bump: TransportState, change: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
-        march(Uniform(), bump, BUDGET, **change)
-    with pytest.raises(ConfigError, match="16 cells"):
-        march(Uniform(), bump, 16, 1)
-    with pytest.raises(ConfigError, match=r"coarsen=1\.5"):
-        Doerfler(0.5, coarsen=1.5)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps=0: give an integer, at least 1"),
+        ({"steps": 2.5}, r"steps=2\.5: give an integer"),
+        ({"cycles": 0}, "cycles=0: give an integer, at least 1"),
+        ({"budget": 16}, "budget=16: the mesh has 16 cells"),
+        ({"budget": float("nan")}, "budget=nan: give an integer"),
+        ({"budget": "120"}, "budget='120': give an integer"),
+        ({"policy": "doerfler"}, "policy='doerfler': give a Policy"),
+        ({"state": None}, "state=None: give that of a problem in time"),
+    ],
+)
+def test_what_a_march_refuses(bump: TransportState, change: dict[str, object], message: str) -> None:
+    given = {"policy": Uniform(), "state": bump, "budget": BUDGET, "steps": 2, **change}
+    with pytest.raises(ConfigError, match=message):
+        march(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Doerfler(0.5, coarsen=1.5), r"coarsen=1\.5: it must be in \[0, 1\)"),
+        (lambda: Doerfler(0.0), r"theta=0\.0: it must be in \(0, 1\]"),
+        (lambda: Threshold(float("nan")), "theta=nan: it must be in"),
+        (lambda: FixedFraction("a"), "theta='a': it must be in"),  # type: ignore[arg-type]
+        (lambda: RandomPolicy(2), r"share=2: it must be in \[0, 1\]"),
+        (lambda: Rule(-1), "most=-1: give a positive number"),
+    ],
+)
+def test_parameters_of_policies(make: Callable[[], Policy], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_what_a_comparison_refuses() -> None:
+    env = environment("transport", AgentConfig())
+    for agents in ([], Uniform(), ["agent"]):
+        with pytest.raises(ConfigError, match="give a list of at least one policy"):
+            compare_policies(env, agents)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="problems=0"):
+        compare_policies(env, [Uniform()], problems=0)
+    with pytest.raises(ConfigError, match="whose agents act on cells"):
+        compare_policies(gymnasium.make("sciml/MarkingTheta-v0").unwrapped, [Uniform()])  # type: ignore[arg-type]
