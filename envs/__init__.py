@@ -1,7 +1,11 @@
 """Gymnasium environments for adaptive mesh refinement.
 
 Importing this package registers ``sciml/AMR1DAdvection-v0``, ``sciml/AMR1DPoisson-v0``,
-``sciml/AMRTreeAdvection-v0``, ``sciml/AMRTriPoisson-v0`` and ``sciml/MarkingTheta-v0``.
+``sciml/AMRTreeAdvection-v0``, ``sciml/AMRTriPoisson-v0`` and ``sciml/MarkingTheta-v0``. Beside them:
+
+    families     problems            policies    classical strategies, oracles, the loop `deploy`
+    training     `train_agent`       marching    `march`, the same loop for problems in time
+    agents       trained policies    evaluation  `compare_policies`, at equal numbers of unknowns
 """
 
 import gymnasium

@@ -46,6 +46,10 @@ class Course:
 
     states: list[State]
 
+    def keep(self, state: State) -> None:
+        """Add a mesh; its solution is computed again where it is needed, for few of many are."""
+        self.states.append(state.fresh())
+
     def target(self, budget: int) -> int:
         """Return the number of the last mesh within a budget, at least the first."""
         return max(number for number, state in enumerate(self.states) if number == 0 or len(state) < budget)
@@ -59,7 +63,7 @@ def _problems(env: RefinementEnv, config: AgentConfig, rng: np.random.Generator)
         state, courses = env.state, []
         for _ in range(_steps(state)):
             course = Course([state])
-            deploy(oracle, state, most, visit=course.states.append)
+            deploy(oracle, state, most, visit=course.keep)
             courses.append(course)
             if isinstance(state, TransportState):
                 # Time passes on the oracle's mesh, and the next course begins from the coarsest one.

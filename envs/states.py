@@ -50,6 +50,10 @@ class State(ABC):
         """How often each cell's root was refined, shape (N,)."""
 
     @abstractmethod
+    def fresh(self) -> "State":
+        """Return the same state with nothing computed yet: what was computed takes far more memory than the mesh."""
+
+    @abstractmethod
     def refined(self, cells: np.ndarray) -> "State":
         """Return the state with cells, numbers of shape (m,), refined, and others as the mesh asks for."""
 

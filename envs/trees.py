@@ -54,6 +54,9 @@ class TreeState(State):
     def levels(self) -> np.ndarray:
         return self.mesh.levels
 
+    def fresh(self) -> "TreeState":
+        return replace(self, mesh=self.mesh.fresh())  # type: ignore[type-var]
+
     def refined(self, cells: np.ndarray) -> "TreeState":
         return self._with(self.mesh.refine(cells))
 

@@ -1,6 +1,6 @@
 """States on triangulations: elliptic problems by P1 elements, refined by newest vertex bisection."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -48,6 +48,9 @@ class TriangleState(State):
     @cached_property
     def levels(self) -> np.ndarray:
         return np.zeros(len(self.mesh), dtype=np.int64) if self.depth is None else self.depth
+
+    def fresh(self) -> "TriangleState":
+        return replace(self, mesh=replace(self.mesh))
 
     def refined(self, cells: np.ndarray) -> "TriangleState":
         mesh = self.mesh.refine(cells)

@@ -322,6 +322,17 @@ class TreeMesh:
         kept[group[:, 1:]] = False
         return self._of(levels[kept], self.codes[kept])
 
+    def fresh(self) -> "TreeMesh":
+        """Return the same mesh without the tables that were made for it.
+
+        Examples
+        --------
+        >>> mesh = TreeMesh((0.0,), (1.0,), (2,))
+        >>> mesh.fresh().digest() == mesh.digest()
+        True
+        """
+        return self._of(self.levels, self.codes)
+
     def _of(self, levels: np.ndarray, codes: np.ndarray) -> "TreeMesh":
         return TreeMesh(self.lower, self.upper, self.roots, self.periodic, levels, codes)
 
