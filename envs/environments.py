@@ -6,7 +6,7 @@ cell, drawn uniformly: Foucart, Charous and Lermusiaux, J. Comput. Phys. 491, 11
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -22,11 +22,25 @@ from .states import COARSEN, KEEP, REFINE, State
 from .trees import AdvectionState, DiffusionState, TransportState
 from .triangles import TriangleState
 
-__all__ = ["AdvectionEnv", "PoissonEnv", "RefinementEnv", "TransportEnv", "TriangleEnv"]
+__all__ = ["AdvectionEnv", "PoissonEnv", "RefinementEnv", "TransportEnv", "TriangleEnv", "begun"]
 
 Start = Literal["random", "coarse"]
+S = TypeVar("S", bound=State)
 FULLEST_START = 0.9
 """Part of the budget that random meshes use at most."""
+
+
+def begun(state: S | None) -> S:
+    """Return the state of an episode.
+
+    Raises
+    ------
+    ResetNeeded
+        If none was begun.
+    """
+    if state is None:
+        raise ResetNeeded("there is no mesh yet: call reset first")
+    return state
 
 
 def _check_start(start: object) -> None:
@@ -139,16 +153,8 @@ class RefinementEnv(gymnasium.Env):
 
     @property
     def state(self) -> State:
-        """Mesh and solution.
-
-        Raises
-        ------
-        ResetNeeded
-            If no episode was begun.
-        """
-        if self._state is None:
-            raise ResetNeeded("there is no mesh yet: call reset first")
-        return self._state
+        """Mesh and solution; before the first episode `ResetNeeded` is raised."""
+        return begun(self._state)
 
     @state.setter
     def state(self, state: State) -> None:

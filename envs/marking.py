@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
 
 from sciml.errors import ConfigError
 from sciml.solvers.fem import estimate, mark_doerfler
 from sciml.solvers.fem.estimators import ESTIMATORS
 
+from .environments import begun
 from .families import Family, family_of
 from .triangles import TriangleState
 
@@ -113,16 +113,8 @@ class MarkingEnv(gymnasium.Env):
 
     @property
     def state(self) -> TriangleState:
-        """Mesh and solution.
-
-        Raises
-        ------
-        ResetNeeded
-            If no episode was begun.
-        """
-        if self._state is None:
-            raise ResetNeeded("there is no mesh yet: call reset first")
-        return self._state
+        """Mesh and solution; before the first episode `ResetNeeded` is raised."""
+        return begun(self._state)
 
     def _enter(self, state: TriangleState) -> None:
         self._state = state

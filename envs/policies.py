@@ -165,10 +165,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _check_part(name: str, value: float, least: float | None = None) -> None:
-    """Refuse what is not in (0, 1], or [least, 1]."""
-    if not _is_number(value) or not (value > 0 if least is None else value >= least) or value > 1:
-        raise ConfigError(f"{name}={value!r}: it must be in {'(0' if least is None else f'[{least:g}'}, 1]")
+def _check_part(name: str, value: float) -> None:
+    if not _is_number(value) or not 0 < value <= 1:
+        raise ConfigError(f"{name}={value!r}: it must be in (0, 1]")
 
 
 def _marks(state: State, cells: np.ndarray) -> np.ndarray:
@@ -200,7 +199,7 @@ class RandomPolicy(Policy):
     share: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_part("share", self.share, least=0.0)
+        _check_part("share", self.share)
 
     def actions(self, state: State, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Refine at random."""

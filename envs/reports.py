@@ -13,7 +13,7 @@ from sciml.report import Report
 
 from .agents import Agent, environment
 from .evaluation import STEPS, Comparison, compare_policies, held_out, run_policy
-from .families import family_registry
+from .families import families_of
 from .policies import Policy
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def evaluate_agents(
     if len(kinds) > 1:
         raise ConfigError(f"runs are agents for {' and '.join(kinds)}: evaluate those of one kind together")
     kind, config = kinds[0], agents[0].config
-    families = list(families) or [name for name in family_registry if family_registry[name].kind == kind]
+    families = list(families) or families_of(kind)
     settings: dict[str, Any] = {"budget": budget} if budget else {}
     envs = {name: environment(kind, config, family=name, start="coarse", **settings) for name in families}
     reached = next(iter(envs.values())).budget

@@ -190,7 +190,8 @@ def test_what_a_march_refuses(bump: TransportState, change: dict[str, object], m
         (lambda: Doerfler(0.0), r"theta=0\.0: it must be in \(0, 1\]"),
         (lambda: Threshold(float("nan")), "theta=nan: it must be in"),
         (lambda: FixedFraction("a"), "theta='a': it must be in"),  # type: ignore[arg-type]
-        (lambda: RandomPolicy(2), r"share=2: it must be in \[0, 1\]"),
+        (lambda: RandomPolicy(2), r"share=2: it must be in \(0, 1\]"),
+        (lambda: RandomPolicy(0.0), r"share=0\.0: it must be in \(0, 1\]"),
         (lambda: Rule(-1), "most=-1: give a positive number"),
     ],
 )
