@@ -266,18 +266,18 @@ class RefinementEnv(gymnasium.Env):
         """
         if not self.action_space.contains(action):
             raise ConfigError(f"action={action!r}: choose one of 0 to {len(self.actions) - 1}")
-        before, used, wanted = self.state, self.used, self.actions[int(action)]
-        self.state = before.changed(self.cell, wanted)
-        applied = KEEP if self.state is before else wanted
+        before, wanted = self.state, self.actions[int(action)]
+        self.state = after = before.changed(self.cell, wanted)
+        applied = KEEP if after is before else wanted
         self.steps += 1
         self.idle = 0 if applied else self.idle + 1
-        overrun = len(self.state) >= self.budget
+        overrun, reward = len(after) >= self.budget, 0.0
         if overrun:
             reward = OVERRUN
         elif applied:
-            reward = float(self.reward(before, self.state, applied, used, self.used))
-        else:
-            reward = 0.0
+            reward = float(
+                self.reward(before, after, applied, len(before) / self.budget, len(after) / self.budget)
+            )
         self._pass_time()
         self._move()
         truncated = not overrun and (self.steps >= self.max_steps or self.idle >= self.idle_limit)

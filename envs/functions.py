@@ -1,15 +1,24 @@
 """Functions with fronts and peaks, and the derivatives that right-hand sides need."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
 __all__ = ["Arcs", "Fronts", "Layer", "Peaks", "PlanePeaks", "Rotating"]
 
 
+class _Sum:
+    """A sum of terms of which each has one number of every attribute."""
+
+    @cached_property
+    def _parts(self) -> list[np.ndarray]:
+        return [np.array(getattr(self, part.name)) for part in fields(self)]  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class Fronts:
+class Fronts(_Sum):
     """sum_i a_i tanh(k_i (x - c_i)).
 
     Attributes
@@ -23,7 +32,7 @@ class Fronts:
     centres: tuple[float, ...]
 
     def _terms(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        a, k, c = (np.array(part) for part in (self.heights, self.steepness, self.centres))
+        a, k, c = self._parts
         return a, k, np.tanh(k * (np.asarray(x)[..., None] - c))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -43,7 +52,7 @@ class Fronts:
 
 
 @dataclass(frozen=True)
-class Peaks:
+class Peaks(_Sum):
     """sum_i a_i exp(-(x - c_i)^2 / (2 s_i^2)).
 
     Attributes
@@ -57,7 +66,7 @@ class Peaks:
     centres: tuple[float, ...]
 
     def _terms(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        a, s, c = (np.array(part) for part in (self.heights, self.widths, self.centres))
+        a, s, c = self._parts
         z = (np.asarray(x)[..., None] - c) / s
         return z, s, a * np.exp(-0.5 * z**2)
 
@@ -95,7 +104,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Arcs:
+class Arcs(_Sum):
     """sum_i a_i tanh(k_i (|x - c_i| - r_i)) in the plane: fronts along circles.
 
     Attributes
@@ -112,8 +121,8 @@ class Arcs:
     centres: tuple[tuple[float, float], ...]
 
     def _terms(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-        a, k, r = (np.array(part) for part in (self.heights, self.steepness, self.radii))
-        distance = np.hypot(*(np.stack([x, y], axis=-1)[..., None, :] - np.array(self.centres)).T).T
+        a, k, r, c = self._parts
+        distance = np.hypot(*(np.stack([x, y], axis=-1)[..., None, :] - c).T).T
         return a, k, distance, np.tanh(k * (distance - r))
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -128,7 +137,7 @@ class Arcs:
 
 
 @dataclass(frozen=True)
-class PlanePeaks:
+class PlanePeaks(_Sum):
     """sum_i a_i exp(-|x - c_i|^2 / (2 s_i^2)) in the plane.
 
     Attributes
@@ -144,7 +153,7 @@ class PlanePeaks:
     centres: tuple[tuple[float, float], ...]
 
     def _terms(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        a, s, c = (np.array(part) for part in (self.heights, self.widths, self.centres))
+        a, s, c = self._parts
         square = (((np.stack([x, y], axis=-1)[..., None, :] - c) / s[:, None]) ** 2).sum(axis=-1)
         return square, s, a * np.exp(-0.5 * square)
 

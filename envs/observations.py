@@ -51,7 +51,8 @@ class Observation(ABC):
         seen = np.empty((len(state), len(self.names)), np.float32)
         for number, column in enumerate(self.columns(state, used)):
             seen[:, number] = column
-        return np.clip(seen, *self.bounds, out=seen)
+        low, high = self.bounds
+        return np.minimum(np.maximum(seen, low, out=seen), high, out=seen)
 
     @abstractmethod
     def columns(self, state: State, used: float) -> list[np.ndarray | float]:

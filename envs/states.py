@@ -133,7 +133,7 @@ class State(ABC):
 
         Coarsening a cell merges it with its siblings.
         """
-        if action == REFINE and self.refinable[cell]:
+        if action == REFINE and self.levels[cell] < self.level_cap:
             return self.refined(np.array([cell]))
         if action == COARSEN and (first := self.siblings[cell]) >= 0:
             return self.coarsened(first + np.arange(self.family_size))

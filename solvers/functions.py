@@ -223,8 +223,9 @@ def evaluate(function: DataFunction, points: np.ndarray, name: str) -> np.ndarra
             f"{name} returned {type(raw).__name__} of shape {np.shape(raw)} for {len(points)} points: "
             "return one real number per point"
         ) from error
-    bad = ~np.isfinite(values)
-    if bad.any():
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = ~finite
         first = int(np.argmax(bad))
         raise ConfigError(
             f"{name} is {values[first]} at {tuple(round(float(c), 6) for c in points[first])} "

@@ -229,6 +229,24 @@ class DGAdvection:
         return BoundaryFlow(tuple(part[active] for part in places), *(part[active] for part in others))
 
     @cached_property
+    def one_way(self) -> float:
+        """Velocity on an interval where it is the same everywhere and not 0, else 0."""
+        component = self.problem.velocity[0]
+        return 0.0 if self.mesh.dim > 1 or self.mesh.periodic[0] or callable(component) else float(component)
+
+    @cached_property
+    def _entering(self) -> float:
+        return self._entering_at(0.0)
+
+    def _entering_at(self, time: float) -> float:
+        end = self.mesh.lower if self.one_way > 0 else self.mesh.upper
+        return float(evaluate(self.problem.inflow_at(time), np.array([end]), "inflow")[0])
+
+    def entering(self, time: float = 0.0) -> float:
+        """Return the inflow data of a `one_way` flow."""
+        return self._entering_at(time) if self.problem.changing[1] else self._entering
+
+    @cached_property
     def _inside(self) -> np.ndarray:
         """Velocity at the nodes of leaves, shape (d, N, nodes)."""
         points = positions(self.mesh, self.cell.nodes)
@@ -311,9 +329,8 @@ class DGAdvection:
         ConvergenceError
             If there is none, or not one only: the flow goes round in circles, or stands still.
         """
-        component = self.problem.velocity[0]
-        if self.mesh.dim == 1 and not callable(component) and component and not self.mesh.periodic[0]:
-            return TreeFunction(self.mesh, self.order, self._swept(float(component)))
+        if self.one_way:
+            return TreeFunction(self.mesh, self.order, self._swept())
         u = self._in_fronts()
         if u is None:
             try:
@@ -360,14 +377,13 @@ class DGAdvection:
             front = np.flatnonzero(reached & (waiting == 0))
         return u if done == len(self.mesh) else None
 
-    def _swept(self, velocity: float) -> np.ndarray:
+    def _swept(self) -> np.ndarray:
         """Solve from the inflow to the outflow: a leaf's solution is the value that enters it plus a local one."""
-        forward = velocity > 0
+        velocity, forward = self.one_way, self.one_way > 0
         mean = project(self.problem.source, self.mesh, self.cell, "source")
         added = mean * (self.mesh.volumes / abs(velocity))[:, None]
-        end = np.array([self.mesh.lower if forward else self.mesh.upper])
         gains = added[:, 0] if forward else added[::-1, 0]
-        entering = np.cumsum(gains) - gains + evaluate(self.problem.inflow, end, "inflow")
+        entering = gains.cumsum() - gains + self.entering()
         found = added @ self.cell.local_solver[0 if forward else 1].T
         found[:, 0] += entering if forward else entering[::-1]
         return found

@@ -50,14 +50,13 @@ def transfer(coefficients: np.ndarray, old: TreeMesh, new: TreeMesh, cell: Refer
     Exact where the new mesh is as fine; where it is coarser, children are averaged, which keeps integrals.
     """
     source = old.holding(new.codes)
-    found, level = coefficients[source], old.levels[source]
-    while len(finer := np.flatnonzero(level < new.levels)):
-        level[finer] += 1
-        child = (new.codes[finer] >> old.dim * (MAX_LEVEL - level[finer])) % old.children
-        found[finer] = (cell.children[child] @ found[finer, :, None])[..., 0]
-    coarser = level > new.levels
-    if coarser.any():
-        found[coarser] = _merged(coefficients, old, new, cell)
+    found, finer = coefficients[source], new.levels - old.levels[source]
+    for left in range(int(finer.max()), 0, -1):
+        (part,) = (finer >= left).nonzero()
+        child = (new.codes[part] >> old.dim * (MAX_LEVEL + left - 1 - new.levels[part])) % old.children
+        found[part] = (cell.children[child] @ found[part, :, None])[..., 0]
+    if finer.min() < 0:
+        found[finer < 0] = _merged(coefficients, old, new, cell)
     return found
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sciml.solvers.functions import DataFunction, evaluate
+from sciml.solvers.functions import evaluate
 
 from .advection import DGAdvection
 from .diffusion import DGDiffusion
-from .tree import TreeMesh
 
 __all__ = ["Jumps", "advection_jumps", "diffusion_jumps"]
 
@@ -52,10 +51,9 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
     >>> found.nonconformity.tolist(), found.entering.tolist(), found.leaving.tolist()
     ([1.5, 1.0], [1.0, 2.0], [2.0, 0.0])
     """
-    mesh, component = method.mesh, method.problem.velocity[0]
-    inflow = method.problem.inflow_at(time)
-    if mesh.dim == 1 and not callable(component) and component and not mesh.periodic[0]:
-        return _jumps_on_a_line(mesh, coefficients @ method.cell.traces[0, :, 0, 0].T, component > 0, inflow)
+    mesh = method.mesh
+    if method.one_way:
+        return _jumps_on_a_line(method, coefficients, time)
     faces, sides, values = method.face_flow, method.inflow_boundary, method.at_sides(coefficients)
     jump = np.abs(values[faces.lower] - values[faces.upper]) * faces.weights
     whole, upwards, downwards = (
@@ -67,6 +65,7 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
         for parts in ((whole, whole), (upwards, downwards), (downwards, upwards))
     )
     if len(sides.flux):
+        inflow = method.problem.inflow_at(time)
         given = evaluate(inflow, sides.points.reshape(-1, mesh.dim), "inflow").reshape(sides.flux.shape)
         jump = np.abs(values[sides.places] - given) * sides.weights * (sides.flux < 0)
         added = np.bincount(sides.places[0], jump.sum(axis=1), len(mesh))
@@ -76,13 +75,13 @@ def advection_jumps(method: DGAdvection, coefficients: np.ndarray, time: float =
     return Jumps(total / perimeters, entering, leaving)
 
 
-def _jumps_on_a_line(mesh: TreeMesh, ends: np.ndarray, forward: bool, inflow: DataFunction) -> Jumps:
-    """Of values at the ends of leaves, shape (N, 2), in a flow that everywhere goes one way."""
-    jump = np.zeros(len(mesh) + 1)
+def _jumps_on_a_line(method: DGAdvection, coefficients: np.ndarray, time: float) -> Jumps:
+    """Of a flow that everywhere goes one way."""
+    ends, forward = coefficients @ method.cell.ends, method.one_way > 0
+    jump = np.zeros(len(ends) + 1)
     jump[1:-1] = np.abs(ends[:-1, 1] - ends[1:, 0])
     first, value = (0, ends[0, 0]) if forward else (-1, ends[-1, 1])
-    place = np.array([mesh.lower if forward else mesh.upper])
-    jump[first] = abs(value - evaluate(inflow, place, "inflow")[0])
+    jump[first] = abs(value - method.entering(time))
     left, right = jump[:-1], jump[1:]
     return Jumps(0.5 * (left + right), *((left, right) if forward else (right, left)))
 
@@ -98,7 +97,7 @@ def diffusion_jumps(method: DGDiffusion, coefficients: np.ndarray) -> Jumps:
     [1.5, 2.5]
     """
     mesh = method.mesh
-    ends = coefficients @ method.cell.traces[0, :, 0, 0].T
+    ends = coefficients @ method.cell.ends
     g = evaluate(method.problem.boundary, np.array([mesh.lower, mesh.upper]), "boundary data")
     jump = np.abs(np.append(ends[:, 0], g[1]) - np.append(g[0], ends[:, 1]))
     left, right = jump[:-1], jump[1:]

@@ -129,6 +129,11 @@ class ReferenceCell:
         return np.array(found).reshape(self.dim, 2, 3, *found[0].shape)
 
     @cached_property
+    def ends(self) -> np.ndarray:
+        """In 1D, polynomials at both ends, shape (n, 2)."""
+        return np.ascontiguousarray(self.traces[0, :, 0, 0].T)
+
+    @cached_property
     def side_products(self) -> np.ndarray:
         """Products of polynomials with each other at those nodes, shape (axis side part F, n n)."""
         flat = self.traces.reshape(-1, self.size)

@@ -146,13 +146,13 @@ class TreeMesh:
     @cached_property
     def sizes(self) -> np.ndarray:
         """Edge lengths of the leaves, shape (N, d)."""
-        return np.ldexp(_root_sizes(self.lower, self.upper, self.roots), -self.levels[:, None])
+        return np.ldexp(_lattice(self.lower, self.upper, self.roots)[1], -self.levels[:, None])
 
     @cached_property
     def origins(self) -> np.ndarray:
         """Lower corners, shape (N, d)."""
-        finest = np.ldexp(_root_sizes(self.lower, self.upper, self.roots), -MAX_LEVEL)
-        return self.corners * finest + self.lower
+        lower, _, finest = _lattice(self.lower, self.upper, self.roots)
+        return self.corners * finest + lower
 
     @property
     def centres(self) -> np.ndarray:
@@ -198,13 +198,21 @@ class TreeMesh:
 
     def holding(self, codes: np.ndarray) -> np.ndarray:
         """Return the leaf of which the finest cell of each Morton code is a part, shape (...,)."""
-        return np.searchsorted(self.codes, codes, side="right") - 1
+        return self.codes.searchsorted(codes, side="right") - 1
 
     @cached_property
-    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
-        """Leaf at the lower end of each side, -1 outside, shape (N, d, 2), and what it is a side of, likewise."""
-        width = np.left_shift(1, MAX_LEVEL - self.levels)
+    def neighbours(self) -> np.ndarray:
+        """Leaf beyond each side, -1 outside the domain, shape (d, 2, N): the coarser one, or of two the lower."""
         found = np.empty((self.dim, 2, len(self)), dtype=np.int64)
+        if self.dim == 1:
+            last = len(self) - 1
+            found[0, 0] = np.arange(-1, last)
+            found[0, 1] = np.arange(1, last + 2)
+            found[0, 1, last] = -1
+            if self.periodic[0]:
+                found[0, 0, 0], found[0, 1, last] = last, 0
+            return found
+        width = np.left_shift(1, MAX_LEVEL - self.levels)
         for axis in range(self.dim):
             end = self.roots[axis] << MAX_LEVEL
             for side, shift in enumerate((-1, width)):
@@ -215,7 +223,7 @@ class TreeMesh:
                 found[axis, side] = self.holding(_interleaved(points))
                 if not self.periodic[axis]:
                     found[axis, side][~inside] = -1
-        return found, width
+        return found
 
     @cached_property
     def faces(self) -> Faces:
@@ -224,12 +232,11 @@ class TreeMesh:
             lower = np.arange(len(self) if self.periodic[0] else len(self) - 1)
             whole = np.zeros(len(lower), dtype=np.int64)
             return Faces(whole, lower, (lower + 1) % len(self), whole, whole)
-        neighbours, width = self._sides
         parts = []
         for axis in range(self.dim):
             # Of two leaves the finer one names the face; of equals the lower one does.
-            below, above = neighbours[axis]
-            half = 1 + (self.corners[:, 1 - axis] // width) % 2
+            below, above = self.neighbours[axis]
+            half = 1 + (self.corners[:, 1 - axis] >> MAX_LEVEL - self.levels) % 2
             own = np.flatnonzero((above >= 0) & (self.levels[above] <= self.levels))
             equal = self.levels[above[own]] == self.levels[own]
             parts.append((axis, own, above[own], 0 * own, np.where(equal, 0, half[own])))
@@ -244,7 +251,7 @@ class TreeMesh:
         if self.dim == 1:
             ends = np.arange(0 if self.periodic[0] else 2)
             return BoundaryFaces(0 * ends, ends, ends * (len(self) - 1))
-        axis, side, cell = np.nonzero(self._sides[0] < 0)
+        axis, side, cell = np.nonzero(self.neighbours < 0)
         return BoundaryFaces(axis, side, cell)
 
     def refine(self, cells: np.ndarray | list[int]) -> "TreeMesh":
@@ -263,42 +270,41 @@ class TreeMesh:
             If there is no such leaf.
         """
         marked = self._marked(cells)
-        faces = self.faces
-        gap = self.levels[faces.upper] - self.levels[faces.lower]
-        fine = np.concatenate([faces.lower[gap < 0], faces.upper[gap > 0]])
-        coarse = np.concatenate([faces.upper[gap < 0], faces.lower[gap > 0]])
-        while not marked[asked := coarse[marked[fine]]].all():
-            marked[asked] = True
-        if (self.levels[marked] >= MAX_LEVEL).any():
+        (asking,) = marked.nonzero()
+        while len(asking):
+            near = self.neighbours.take(asking, axis=2)
+            coarser = near[(near >= 0) & (self.levels[near] < self.levels[asking])]
+            asking = coarser[~marked[coarser]]
+            if len(asking) > 1:
+                asking = np.unique(asking)
+            marked[asking] = True
+        levels = self.levels + marked
+        if levels.max() > MAX_LEVEL:
             raise GeometryError(f"cells of level {MAX_LEVEL} cannot be refined: stop before")
-        counts = np.where(marked, self.children, 1)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        levels = np.repeat(self.levels + marked, counts)
-        step = np.left_shift(1, self.dim * (MAX_LEVEL - levels))
-        codes = np.repeat(self.codes, counts) + (np.arange(len(levels)) - first) * step
-        return self._of(levels, codes)
+        counts = 1 + (self.children - 1) * marked
+        first = (counts.cumsum() - counts).repeat(counts)
+        levels, codes = levels.repeat(counts), self.codes.repeat(counts)
+        number = np.arange(len(levels)) - first
+        return self._of(levels, codes + (number << self.dim * (MAX_LEVEL - levels)))
 
     @cached_property
     def families(self) -> np.ndarray:
         """First leaves of those sibling groups that could be merged, shape (G,); balance is not looked at."""
-        last = self.children - 1
-        step = np.left_shift(1, self.dim * (MAX_LEVEL - self.levels))
-        whole = (self.codes % (step * self.children) == 0) & (self.levels > 0)
-        first = np.flatnonzero(whole[: len(self) - last])
-        same = (self.levels[first + last] == self.levels[first]) & (
-            self.codes[first + last] == self.codes[first] + last * step[first]
-        )
+        last, levels, codes = self.children - 1, self.levels, self.codes
+        # Leaves that are the first of their parent, the last of which is where it should be.
+        span = np.left_shift(last, self.dim * (MAX_LEVEL - levels))
+        (first,) = ((levels > 0) & (codes & span == 0))[: max(len(codes) - last, 0)].nonzero()
+        end = first + last
+        same = (levels[end] == levels[first]) & (codes[end] == codes[first] + span[first])
         return first[same]
 
     @cached_property
     def mergeable(self) -> np.ndarray:
         """First leaves of those sibling groups that `coarsen` would merge, shape (G,)."""
-        faces, first = self.faces, self.families
-        finest = self.levels.copy()
-        np.maximum.at(finest, faces.lower, self.levels[faces.upper])
-        np.maximum.at(finest, faces.upper, self.levels[faces.lower])
-        group = finest[first[:, None] + np.arange(self.children)]
-        return first[(group <= self.levels[first, None]).all(axis=1)]
+        first = self.families
+        near = self.neighbours.take(first + np.arange(self.children)[:, None], axis=2)
+        finer = (near >= 0) & (self.levels[near] > self.levels[first])
+        return first[~finer.any(axis=(0, 1, 2))]
 
     def coarsen(self, cells: np.ndarray | list[int]) -> "TreeMesh":
         """Return the mesh with each complete group of siblings among these leaves merged, where balance permits it.
@@ -352,8 +358,12 @@ class TreeMesh:
 
 
 @functools.cache
-def _root_sizes(lower: tuple[float, ...], upper: tuple[float, ...], roots: tuple[int, ...]) -> np.ndarray:
-    return (np.array(upper) - lower) / roots
+def _lattice(
+    lower: tuple[float, ...], upper: tuple[float, ...], roots: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the lower corner, and the sizes of roots and of cells of the finest level, shapes (d,)."""
+    sizes = (np.array(upper) - lower) / roots
+    return np.array(lower, dtype=float), sizes, np.ldexp(sizes, -MAX_LEVEL)
 
 
 def _interleaved(corners: np.ndarray) -> np.ndarray:

@@ -94,6 +94,26 @@ def test_coarsening_undoes_refining_and_the_digest_tells(mesh: TreeMesh, seed: i
             assert np.allclose(u.on(fine).on(back).coefficients, u.coefficients, rtol=0, atol=1e-13)
 
 
+@given(trees())
+@settings(max_examples=40, deadline=None)
+def test_siblings_may_be_merged_where_no_neighbour_is_finer(mesh: TreeMesh) -> None:
+    finest, faces = mesh.levels.copy(), mesh.faces
+    np.maximum.at(finest, faces.lower, mesh.levels[faces.upper])
+    np.maximum.at(finest, faces.upper, mesh.levels[faces.lower])
+    wanted = [
+        i
+        for i in mesh.families
+        if (finest[i : i + mesh.children] == mesh.levels[i : i + mesh.children]).all()
+    ]
+    assert mesh.mergeable.tolist() == wanted
+
+
+@pytest.mark.parametrize("roots", [interval(), square(), square(1)])
+def test_roots_have_no_siblings(roots: TreeMesh) -> None:
+    assert len(roots.families) == len(roots.mergeable) == 0
+    assert roots.coarsen(np.ones(len(roots), dtype=bool)).digest() == roots.digest()
+
+
 @given(trees(), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_points_are_found_in_the_leaf_that_holds_them(mesh: TreeMesh, seed: int) -> None:
