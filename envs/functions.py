@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["Arcs", "Fronts", "Layer", "Peaks", "PlanePeaks", "Rotating"]
 
 
-class _Sum:
+class _Terms:
     """A sum of terms of which each has one number of every attribute."""
 
     @cached_property
@@ -17,8 +17,14 @@ class _Sum:
         return [np.array(getattr(self, part.name)) for part in fields(self)]  # type: ignore[arg-type]
 
 
+def _squares(x: np.ndarray, y: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Of distances of points to centres, shape (..., n)."""
+    dx, dy = (np.asarray(part)[..., None] - c for part, c in zip((x, y), centres.T, strict=True))
+    return dx**2 + dy**2
+
+
 @dataclass(frozen=True)
-class Fronts(_Sum):
+class Fronts(_Terms):
     """sum_i a_i tanh(k_i (x - c_i)).
 
     Attributes
@@ -52,7 +58,7 @@ class Fronts(_Sum):
 
 
 @dataclass(frozen=True)
-class Peaks(_Sum):
+class Peaks(_Terms):
     """sum_i a_i exp(-(x - c_i)^2 / (2 s_i^2)).
 
     Attributes
@@ -104,7 +110,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Arcs(_Sum):
+class Arcs(_Terms):
     """sum_i a_i tanh(k_i (|x - c_i| - r_i)) in the plane: fronts along circles.
 
     Attributes
@@ -122,7 +128,7 @@ class Arcs(_Sum):
 
     def _terms(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
         a, k, r, c = self._parts
-        distance = np.hypot(*(np.stack([x, y], axis=-1)[..., None, :] - c).T).T
+        distance = np.sqrt(_squares(x, y, c))
         return a, k, distance, np.tanh(k * (distance - r))
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -137,7 +143,7 @@ class Arcs(_Sum):
 
 
 @dataclass(frozen=True)
-class PlanePeaks(_Sum):
+class PlanePeaks(_Terms):
     """sum_i a_i exp(-|x - c_i|^2 / (2 s_i^2)) in the plane.
 
     Attributes
@@ -154,7 +160,7 @@ class PlanePeaks(_Sum):
 
     def _terms(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a, s, c = self._parts
-        square = (((np.stack([x, y], axis=-1)[..., None, :] - c) / s[:, None]) ** 2).sum(axis=-1)
+        square = _squares(x, y, c) / s**2
         return square, s, a * np.exp(-0.5 * square)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:

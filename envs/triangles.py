@@ -55,8 +55,10 @@ class TriangleState(State):
     def refined(self, cells: np.ndarray) -> "TriangleState":
         mesh = self.mesh.refine(cells)
         assert mesh.parents is not None
-        halvings = np.rint(np.log2(self.mesh.areas[mesh.parents] / mesh.areas)).astype(np.int64)
-        return TriangleState(self.problem, mesh, self.level_cap, self.levels[mesh.parents] + halvings)
+        # Of its parent's area a triangle is all, a half or a quarter.
+        part = mesh.areas / self.mesh.areas[mesh.parents]
+        depth = self.levels[mesh.parents] + (part < 0.75) + (part < 0.375)
+        return TriangleState(self.problem, mesh, self.level_cap, depth)
 
     def prospects(self, cell: int) -> list[State]:
         """The triangle bisected, and its halves as well: only then its longest side is halved."""
@@ -106,7 +108,8 @@ class TriangleState(State):
         mesh = self.mesh
         # Constant along an edge, so that its root mean square is its mean.
         jumps = np.sqrt(flux_jumps(self.method, self.u) * mesh.edge_lengths)
-        return jumps[mesh.triangle_edges].sum(axis=1) / mesh.edge_lengths[mesh.triangle_edges].sum(axis=1)
+        sides = mesh.triangle_edges.T
+        return jumps[sides].sum(axis=0) / mesh.edge_lengths[sides].sum(axis=0)
 
     @cached_property
     def indicators(self) -> dict[str, np.ndarray]:
@@ -114,10 +117,11 @@ class TriangleState(State):
 
     @cached_property
     def deviation(self) -> float:
-        mesh, corners = self.mesh, self.u.values[self.mesh.triangles]
+        areas, corners = self.mesh.areas, self.u.values[self.mesh.triangles.T]
+        sums = corners.sum(axis=0)
         # int u^2 of a linear function from its values at the corners.
-        square = mesh.areas @ ((corners**2).sum(axis=1) + corners.sum(axis=1) ** 2) / 12
-        total, integral = mesh.areas.sum(), mesh.areas @ corners.mean(axis=1)
+        square = areas @ ((corners**2).sum(axis=0) + sums**2) / 12
+        total, integral = areas.sum(), areas @ sums / 3
         return float(np.sqrt(max(square / total - (integral / total) ** 2, 0.0)))
 
     @cached_property
@@ -143,10 +147,10 @@ class TriangleState(State):
             raise ConfigError(f"other={type(other).__name__}: give another state on triangles")
         if len(other) > len(self):
             return other.distance(self)
-        gap = (
-            (self.u.values - other.u.on(self.mesh).values)[self.mesh.triangles] if other is not self else None
-        )
-        return 0.0 if gap is None else float(self.mesh.areas @ _mean_of_modulus(gap))
+        if other is self:
+            return 0.0
+        gap = self.u.values - other.u.on(self.mesh).values
+        return float(self.mesh.areas @ _mean_of_modulus(gap[self.mesh.triangles.T]))
 
     def plot(self, ax: Any) -> None:
         self.u.plot(ax)
@@ -156,17 +160,18 @@ class TriangleState(State):
 
 
 def _mean_of_modulus(corners: np.ndarray) -> np.ndarray:
-    """Return the means of |v| over triangles, v linear with these values at the corners, shape (T, 3) to (T,).
+    """Return the means of |v| over triangles, v linear with these values at the corners, shape (3, T) to (T,).
 
     Where v changes its sign, one corner v_i is alone on its side: the triangle that its sign cuts off has a part
     v_i^2 / ((v_i - v_j) (v_i - v_k)) of the area, and v the mean v_i / 3 there.
     """
-    v = np.sort(corners, axis=1)
-    mean = v.mean(axis=1)
-    # Of the sorted values the lowest or the highest is alone.
-    alone = np.where(v[:, 1] < 0, v[:, 2], v[:, 0])
-    others = np.where((v[:, 1] < 0)[:, None], v[:, :2], v[:, 1:])
-    mixed = (v[:, 0] < 0) & (v[:, 2] > 0)
-    bottom = np.where(mixed, (alone - others[:, 0]) * (alone - others[:, 1]), 1.0)
-    cut = alone**3 / bottom / 3
-    return np.where(mixed, np.abs(mean - cut) + np.abs(cut), np.abs(mean))
+    means = corners.sum(axis=0) / 3
+    found = np.abs(means)
+    (mixed,) = ((corners.min(axis=0) < 0) & (corners.max(axis=0) > 0)).nonzero()
+    a, b, c = corners[:, mixed]
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    low, middle, high = np.minimum(low, c), np.maximum(low, np.minimum(high, c)), np.maximum(high, c)
+    alone, far = np.where(middle < 0, (high, low), (low, high))
+    cut = alone**3 / ((alone - middle) * (alone - far)) / 3
+    found[mixed] = np.abs(means[mixed] - cut) + np.abs(cut)
+    return found

@@ -26,8 +26,8 @@ from .mesh import TriMesh
 
 __all__ = ["FEMProblem", "Galerkin", "solve_fem"]
 
-FULL = 300
-"""Unknowns up to which matrices are full."""
+FULL = 400
+"""Nodes up to which matrices are full."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ class FEMProblem:
 
 
 @cache
-def _tables(order: int, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _tables(order: int, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Weighted products of the basis at the nodes of a rule, flattened over test and trial function.
 
-    Of gradients, shape (Q, 9, n n); of values with gradients, (Q, 3, n n); of values, (Q, n n); values (Q, n).
+    Of gradients, shape (Q, 9, n n), and their sum, (9, n n); of values with gradients, (Q, 3, n n); of values,
+    (Q, n n); values (Q, n).
     """
     nodes, weights = triangle_rule(degree)
     values, slopes = basis(order, nodes)
@@ -95,7 +96,7 @@ def _tables(order: int, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     stiff = np.einsum("q,qik,qjl->qklij", weights, slopes, slopes).reshape(len(nodes), 9, count**2)
     drift = np.einsum("q,qi,qjk->qkij", weights, values, slopes).reshape(len(nodes), 3, count**2)
     mass = np.einsum("q,qi,qj->qij", weights, values, values).reshape(len(nodes), count**2)
-    return stiff, drift, mass, weights[:, None] * values
+    return stiff, stiff.sum(axis=0), drift, mass, weights[:, None] * values
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +143,9 @@ class Galerkin:
     def element_matrices(self) -> np.ndarray:
         """Shape (T, n, n), rows the test functions."""
         problem, mesh, space = self.problem, self.mesh, self.space
-        stiff, drift, mass, _ = _tables(self.order, self._degree)
-        metric = (mesh.gradients @ np.swapaxes(mesh.gradients, 1, 2)).reshape(len(mesh), 9) * mesh.areas[
-            :, None
-        ]
+        stiff, stiff_of_one, drift, mass, _ = _tables(self.order, self._degree)
+        x, y = mesh.gradients.T
+        metric = ((x[:, None] * x + y[:, None] * y) * mesh.areas).reshape(9, -1).T
         if callable(problem.diffusion):
             a = space.data(problem.diffusion, self._nodes, "diffusion")
             if not (a > 0).all():
@@ -154,7 +154,7 @@ class Galerkin:
                 -1, stiff.shape[2]
             )
         else:
-            found = problem.diffusion * (metric @ stiff.sum(axis=0))
+            found = problem.diffusion * (metric @ stiff_of_one)
         if not problem.symmetric:
             b = np.stack([space.data(part, self._nodes, "velocity") for part in problem.velocity], axis=-1)
             rates = (b @ np.swapaxes(mesh.gradients, 1, 2)) * mesh.areas[:, None, None]
@@ -163,6 +163,12 @@ class Galerkin:
             found += (space.data(problem.reaction, self._nodes, "reaction") * mesh.areas[:, None]) @ mass
         count = space.elements.shape[1]
         return found.reshape(-1, count, count)
+
+    @property
+    def essential_edges(self) -> np.ndarray:
+        """Numbers of the boundary edges where the solution is given."""
+        edges, natural = self.mesh.boundary_edges, self.natural_edges
+        return np.setdiff1d(edges, natural, assume_unique=True) if len(natural) else edges
 
     @cached_property
     def natural_edges(self) -> np.ndarray:
@@ -179,7 +185,7 @@ class Galerkin:
         space, problem = self.space, self.problem
         found = np.zeros(space.size)
         if callable(problem.source) or problem.source:
-            moments = _tables(self.order, self._degree)[3]
+            moments = _tables(self.order, self._degree)[-1]
             local = (space.data(problem.source, self._nodes, "source") @ moments) * self.mesh.areas[:, None]
             found += np.bincount(space.elements.ravel(), local.ravel(), minlength=space.size)
         edges = self.natural_edges
@@ -202,7 +208,7 @@ class Galerkin:
     def fixed(self) -> np.ndarray:
         """Whether the value at a node is given, shape (size,)."""
         mesh, given = self.mesh, np.zeros(self.space.size, dtype=bool)
-        edges = np.setdiff1d(mesh.boundary_edges, self.natural_edges, assume_unique=True)
+        edges = self.essential_edges
         given[mesh.edges[edges]] = True
         if self.order == 2:
             given[len(mesh.vertices) + edges] = True
@@ -237,25 +243,22 @@ class Galerkin:
             u[fixed] = evaluate(dirichlet, space.nodes[fixed], "Dirichlet data")
         free = np.flatnonzero(~fixed)
         if len(free):
-            solver = self._solve_full if len(free) <= FULL else self._solve_sparse
+            solver = self._solve_full if space.size <= FULL else self._solve_sparse
             u[free] = solver(free, u)
         return FEFunction(space, u)
 
     def _solve_full(self, free: np.ndarray, u: np.ndarray) -> np.ndarray:
         space, m = self.space, len(free)
-        # What is fixed goes to a row and a column more.
-        number = np.full(space.size, m)
-        number[free] = np.arange(m)
+        (given,) = self.fixed.nonzero()
+        number = np.empty(space.size, dtype=np.int64)
+        number[free], number[given] = np.arange(m), np.arange(m, space.size)
         local = number[space.elements]
-        flat = local[:, :, None] * (m + 1) + local[:, None, :]
-        matrix = np.bincount(flat.ravel(), self.element_matrices.ravel(), minlength=(m + 1) ** 2)
-        matrix = matrix.reshape(m + 1, m + 1)[:m, :m]
-        rhs = self.load[free]
-        if u.any():
-            lifted = (self.element_matrices @ u[space.elements][:, :, None])[..., 0]
-            rhs -= np.bincount(local.ravel(), lifted.ravel(), minlength=m + 1)[:m]
+        flat = local[:, :, None] * space.size + local[:, None, :]
+        matrix = np.bincount(flat.ravel(), self.element_matrices.ravel(), minlength=space.size**2)
+        matrix = matrix.reshape(space.size, space.size)
+        rhs = self.load[free] - matrix[:m, m:] @ u[given]
         solve = lapack.dposv if self.problem.symmetric else lapack.dgesv
-        *_, found, info = solve(matrix, rhs)
+        *_, found, info = solve(matrix[:m, :m], rhs)
         if info:
             return self._solve_sparse(free, u)
         return found

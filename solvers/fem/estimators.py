@@ -31,43 +31,43 @@ def flux_jumps(method: Galerkin, u: FEFunction) -> np.ndarray:
     """
     mesh, problem, order = method.mesh, method.problem, method.order
     along, weights = gauss(order if not callable(problem.diffusion) else order + 1)
-    ends = mesh.vertices[mesh.edges]
-    tangents = ends[:, 1] - ends[:, 0]
-    normals = np.stack([tangents[:, 1], -tangents[:, 0]], axis=1) / mesh.edge_lengths[:, None]
-    difference = _differences(method, u, normals, along)
-    points = ends[:, :1] + along[:, None] * tangents[:, None]
+    x, y = mesh.edge_vectors.T
+    difference = _differences(method, u, np.array([y, -x]) / mesh.edge_lengths, along)
+    # On the boundary it is the outward derivative.
+    natural = method.natural_edges
+    if callable(problem.diffusion) or len(natural):
+        points = mesh.vertices[mesh.edges[:, :1]] + along[:, None] * mesh.edge_vectors[:, None]
     if callable(problem.diffusion):
         a = evaluate(problem.diffusion, points.reshape(-1, 2), "diffusion").reshape(difference.shape)
         difference = a * difference
     else:
         difference *= problem.diffusion
-    # On the boundary it is the outward derivative.
-    natural = method.natural_edges
     if len(natural):
         h = evaluate(problem.neumann, points[natural].reshape(-1, 2), "Neumann data").reshape(
             len(natural), -1
         )
         difference[natural] -= h
-    difference[np.setdiff1d(mesh.boundary_edges, natural, assume_unique=True)] = 0.0
+    difference[method.essential_edges] = 0.0
     return (difference**2 @ weights) * mesh.edge_lengths
 
 
 def _differences(method: Galerkin, u: FEFunction, normals: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Normal derivatives of one triangle less those of the other, at points along each edge; in the boundary outward.
 
-    Normals point to the right of edges, which run from the vertex of the lower number to the other.
+    Normals, shape (2, E), point to the right of edges, which run from the vertex of the lower number to the other.
     """
-    mesh, local = method.mesh, u.values[method.space.elements]
+    mesh = method.mesh
     if method.order == 1:
-        slopes = (local[:, None, :] @ mesh.gradients)[:, 0]
-        first, second = mesh.edge_triangles.T
-        jumps = slopes[first] - slopes[second]
-        outer = mesh.boundary_edges
-        jumps[outer] = slopes[first[outer]]
-        found = (jumps * normals).sum(axis=1)
-        from_inside = mesh.vertices[mesh.edges[outer, 0]] - mesh.centroids[first[outer]]
-        found[outer] *= np.sign((from_inside * normals[outer]).sum(axis=1))
-        return np.repeat(found[:, None], len(along), axis=1)
+        slopes = (u.values[mesh.triangles.T] * mesh.gradients.T).sum(axis=1)
+        (first, second), outer = mesh.edge_triangles.T, mesh.boundary_edges
+        inside = first[outer]
+        jumps = slopes[:, first] - slopes[:, second]
+        jumps[:, outer] = slopes[:, inside]
+        found = (jumps * normals).sum(axis=0)
+        from_inside = mesh.vertices[mesh.edges[outer, 0]].T - mesh.corners[:, :, inside].mean(axis=1)
+        found[outer] *= np.sign((from_inside * normals[:, outer]).sum(axis=0))
+        return found[:, None].repeat(len(along), axis=1)
+    local = u.values[method.space.elements]
     found = np.zeros((len(mesh.edges), len(along)))
     for side, (j, k) in enumerate(OPPOSITE):
         nodes = np.zeros((len(along), 3))
@@ -77,7 +77,7 @@ def _differences(method: Galerkin, u: FEFunction, normals: np.ndarray, along: np
         turned = mesh.triangles[:, j] > mesh.triangles[:, k]
         slopes[turned] = slopes[turned, ::-1]
         edge = mesh.triangle_edges[:, side]
-        flux = (slopes * normals[edge, None]).sum(axis=-1)
+        flux = (slopes * normals.T[edge, None]).sum(axis=-1)
         found[edge[~turned]] += flux[~turned]
         found[edge[turned]] -= flux[turned]
     return found

@@ -117,7 +117,8 @@ class Lagrange:
 
     def positions(self, nodes: np.ndarray) -> np.ndarray:
         """Return where barycentric coordinates (Q, 3) lie in each triangle, shape (T, Q, 2)."""
-        return nodes @ self.mesh.vertices[self.mesh.triangles]
+        # The coordinates one after the other, as functions are called with them.
+        return (self.mesh.corners.transpose(0, 2, 1) @ nodes.T).transpose(1, 2, 0)
 
     def data(self, function: DataFunction, nodes: np.ndarray, name: str) -> np.ndarray:
         """Evaluate a data function there, shape (T, Q).

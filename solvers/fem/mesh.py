@@ -96,52 +96,52 @@ class TriMesh:
         return len(self.triangles)
 
     @cached_property
-    def _corners(self) -> np.ndarray:
-        return self.vertices[self.triangles]
+    def corners(self) -> np.ndarray:
+        """Coordinates of the vertices of triangles, shape (2, 3, T): arithmetic on rows is fastest."""
+        return np.ascontiguousarray(self.vertices.T).take(self.triangles.T, axis=1)
 
     @cached_property
     def areas(self) -> np.ndarray:
         """Shape (T,); negative of clockwise triangles."""
-        (ax, ay), (bx, by), (cx, cy) = np.moveaxis(self._corners, (1, 2), (0, 1))
+        (ax, bx, cx), (ay, by, cy) = self.corners
         return 0.5 * ((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
 
     @cached_property
     def gradients(self) -> np.ndarray:
         """Gradients of the barycentric coordinates, shape (T, 3, 2)."""
-        p = self._corners
-        opposite = p[:, [2, 0, 1]] - p[:, [1, 2, 0]]
-        turned = np.stack([-opposite[..., 1], opposite[..., 0]], axis=-1)
-        return turned / (2 * self.areas[:, None, None])
+        # In memory as the corners are.
+        found = self.corners[::-1, [2, 0, 1]] - self.corners[::-1, [1, 2, 0]]
+        np.negative(found[0], out=found[0])
+        found /= 2 * self.areas
+        return found.transpose(2, 1, 0)
 
     @property
     def centroids(self) -> np.ndarray:
         """Shape (T, 2)."""
-        return self._corners.mean(axis=1)
+        return (self.corners.sum(axis=1) / 3).T
 
     @cached_property
     def _edge_tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pairs = self.triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
-        low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
+        one, other = self.triangles[:, [1, 2, 0]].ravel(), self.triangles[:, [2, 0, 1]].ravel()
+        low, high = np.minimum(one, other), np.maximum(one, other)
         key = low * len(self.vertices) + high
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        number = np.cumsum(first) - 1
+        order = key.argsort()
+        ordered, first = key[order], np.ones(len(key), dtype=bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+        number = first.cumsum() - 1
         of_side = np.empty_like(number)
         of_side[order] = number
-        starts = np.flatnonzero(first)
-        counts = np.diff(np.append(starts, len(order)))
+        (starts,) = first.nonzero()
+        counts = np.bincount(number)
         if counts.max() > 2:
             ends = divmod(int(ordered[starts[counts.argmax()]]), len(self.vertices))
             raise GeometryError(
                 f"the edge between vertices {ends} has {counts.max()} triangles: at most two can meet"
             )
-        owners = np.full((len(starts), 2), -1)
-        owners[:, 0] = order[starts] // 3
-        double = counts == 2
-        owners[double, 1] = order[starts[double] + 1] // 3
-        edges = np.stack([low[order[starts]], high[order[starts]]], axis=1)
-        return edges, of_side.reshape(-1, 3), owners
+        side = order[starts]
+        one, other = side // 3, order[starts + counts - 1] // 3
+        owners = np.array([np.minimum(one, other), np.where(counts == 2, np.maximum(one, other), -1)])
+        return np.array([low[side], high[side]]).T, of_side.reshape(-1, 3), owners.T
 
     @property
     def edges(self) -> np.ndarray:
@@ -161,7 +161,7 @@ class TriMesh:
     @cached_property
     def boundary_edges(self) -> np.ndarray:
         """Numbers of those with one triangle, shape (B,)."""
-        return np.flatnonzero(self.edge_triangles[:, 1] < 0)
+        return (self.edge_triangles[:, 1] < 0).nonzero()[0]
 
     @cached_property
     def boundary_vertices(self) -> np.ndarray:
@@ -171,10 +171,17 @@ class TriMesh:
         return np.flatnonzero(on)
 
     @cached_property
+    def edge_vectors(self) -> np.ndarray:
+        """From the vertex of the lower number to the other, shape (E, 2)."""
+        low, high = self.edges.T
+        x, y = np.ascontiguousarray(self.vertices.T)
+        return np.array([x[high] - x[low], y[high] - y[low]]).T
+
+    @cached_property
     def edge_lengths(self) -> np.ndarray:
         """Shape (E,)."""
-        along = self.vertices[self.edges[:, 1]] - self.vertices[self.edges[:, 0]]
-        return np.sqrt(along[:, 0] ** 2 + along[:, 1] ** 2)
+        x, y = self.edge_vectors.T
+        return np.sqrt(x**2 + y**2)
 
     @cached_property
     def diameters(self) -> np.ndarray:
@@ -239,7 +246,7 @@ class TriMesh:
             if not asked.any():
                 break
             split[sides[asked, 0]] = True
-        cut = np.flatnonzero(split)
+        (cut,) = split.nonzero()
         ends = self.edges[cut]
         middle = np.full(len(split), -1)
         middle[cut] = len(self.vertices) + np.arange(len(cut))
@@ -247,25 +254,23 @@ class TriMesh:
             [self.vertices, 0.5 * (self.vertices[ends[:, 0]] + self.vertices[ends[:, 1]])]
         )
         # Children stand where their parent stood: (m, a, b) or its halves, then (m, c, a) or its halves.
-        first = parts[:, 0]
-        left, right = parts[:, 2].astype(np.int64), parts[:, 1].astype(np.int64)
-        counts = np.where(first, 2 + left + right, 1)
-        place = np.cumsum(counts) - counts
-        triangles = np.empty((int(counts.sum()), 3), dtype=np.int64)
-        triangles[place[~first]] = self.triangles[~first]
-        here = np.flatnonzero(first)
+        counts = 1 + parts.sum(axis=1)
+        triangles = self.triangles.repeat(counts, axis=0)
+        (here,) = parts[:, 0].nonzero()
+        place = (counts.cumsum() - counts)[here]
         a, b, c = self.triangles[here].T
-        m = middle[sides[here, 0]]
-        for begin, apex, base, other, edge, twice in (
-            (place[here], m, a, b, sides[here, 2], left[here] > 0),
-            (place[here] + 1 + left[here], m, c, a, sides[here, 1], right[here] > 0),
+        opposite_a, opposite_b, opposite_c = middle[sides[here]].T
+        for begin, base, other, midpoint in (
+            (place, a, b, opposite_c),
+            (place + 1 + (opposite_c >= 0), c, a, opposite_b),
         ):
-            once = ~twice
-            triangles[begin[once]] = np.stack([apex[once], base[once], other[once]], axis=1)
-            n, p, q, r = middle[edge[twice]], apex[twice], base[twice], other[twice]
-            triangles[begin[twice]] = np.stack([n, p, q], axis=1)
-            triangles[begin[twice] + 1] = np.stack([n, r, p], axis=1)
-        return TriMesh(vertices, triangles, np.repeat(np.arange(len(self)), counts), ends)
+            triangles[begin] = np.array([opposite_a, base, other]).T
+            (twice,) = (midpoint >= 0).nonzero()
+            if len(twice):
+                m, n, p, q = opposite_a[twice], midpoint[twice], base[twice], other[twice]
+                triangles[begin[twice]] = np.array([n, m, p]).T
+                triangles[begin[twice] + 1] = np.array([n, q, m]).T
+        return TriMesh(vertices, triangles, np.arange(len(self)).repeat(counts), ends)
 
     def _chosen(self, marked: np.ndarray | list[int]) -> np.ndarray:
         marked = np.asarray(marked)

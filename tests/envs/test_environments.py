@@ -370,7 +370,7 @@ def test_change_of_linear_functions_is_integrated_exactly() -> None:
     inside = i + j < n
     a, b = (i[inside] + 1 / 3) / n, (j[inside] + 1 / 3) / n
     sampled = np.abs(corners @ np.stack([1 - a - b, a, b])).mean(axis=1)
-    assert np.allclose(_mean_of_modulus(corners), sampled, rtol=5e-3, atol=1e-9)
+    assert np.allclose(_mean_of_modulus(corners.T), sampled, rtol=5e-3, atol=1e-9)
 
 
 def test_setting_theta_trades_solves_for_meshes() -> None:
