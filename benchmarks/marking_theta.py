@@ -48,7 +48,8 @@ def trained(families: tuple[str, ...], seed: int) -> PPO:
         n_steps=250,
         batch_size=500,
         gamma=1.0,
-        seed=seed,
+        # Environment i has the seed s + i.
+        seed=1000 * seed,
         device="cpu",
         policy_kwargs={"net_arch": [64, 64], "activation_fn": nn.Tanh, "log_std_init": -1.0},
     )

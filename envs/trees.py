@@ -298,7 +298,10 @@ class TransportState(TreeState):
 
     def next(self) -> "TransportState":
         """Return the state of the next step, on the same mesh."""
-        return replace(self, start=self.u, time=self.time + self.step)
+        later = replace(self, start=self.u, time=self.time + self.step)
+        # Of the mesh alone, which is the same.
+        vars(later)["method"] = self.method
+        return later
 
     def on(self, mesh: TreeMesh) -> "TransportState":
         """Return the state of the same step on another mesh."""

@@ -20,8 +20,8 @@ def _columns(data, starts, scale, rows):
     found = np.zeros((len(data), size, rows * _ROW))
     for leaf in range(count):
         for block in range(starts[leaf], starts[leaf + 1]):
-            for i in range(size):
-                for j in range(size):
+            for j in range(size):
+                for i in range(size):
                     found[block, j, i] = -scale[leaf] * data[block, i, j]
     return found
 

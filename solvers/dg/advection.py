@@ -28,7 +28,7 @@ from sciml.solvers.linear import DirectSolver
 from sciml.solvers.timestepping import DORMAND_PRINCE, explicit_system, step
 
 from .fields import TreeFunction, positions, project
-from .reference import ReferenceCell, reference_cell, trace_products
+from .reference import ReferenceCell, reference_cell
 from .tree import TreeMesh
 
 __all__ = ["AdvectionProblem", "DGAdvection", "advect", "solve_advection"]
@@ -92,7 +92,7 @@ class AdvectionProblem:
 
 
 class FaceFlow(NamedTuple):
-    """The flow through faces between leaves, faces of one kind after another.
+    """The flow through faces between leaves.
 
     Attributes
     ----------
@@ -103,18 +103,15 @@ class FaceFlow(NamedTuple):
         Of the Gauss nodes, areas included.
     flux : ndarray, shape (m, F)
         Velocity along the axis, times the weights.
-    kinds : list of tuple
-        Axis, part of the lower leaf's side and of the upper one's, as in `Faces`.
-    ends : ndarray of int
-        Where they begin, and the number of faces.
+    kind : ndarray of int, shape (m,)
+        As of `ReferenceCell.face_products`.
     """
 
     lower: tuple[np.ndarray, ...]
     upper: tuple[np.ndarray, ...]
     weights: np.ndarray
     flux: np.ndarray
-    kinds: list[tuple[int, int, int]]
-    ends: np.ndarray
+    kind: np.ndarray
 
 
 class BoundaryFlow(NamedTuple):
@@ -186,30 +183,27 @@ class DGAdvection:
     @cached_property
     def _flows(self) -> tuple[FaceFlow, BoundaryFlow]:
         mesh, cell, faces, boundary = self.mesh, self.cell, self.mesh.faces, self.mesh.boundary
-        kind = 9 * faces.axis + 3 * faces.part_of_lower + faces.part_of_upper
-        order = np.argsort(kind, kind="stable")
-        kind, axis, count = kind[order], faces.axis[order], len(order)
-        lower = faces.lower[order], axis, 0 * axis + 1, faces.part_of_lower[order]
-        upper = faces.upper[order], axis, 0 * axis, faces.part_of_upper[order]
-        outer = boundary.cell, boundary.axis, boundary.side, 0 * boundary.cell
+        weights = (mesh.volumes[:, None] / mesh.sizes)[..., None] * cell.face_weights
+        # Of all sides of leaves those are taken that are faces or in the boundary.
+        flux = np.empty((len(mesh), *cell.side_nodes.shape[:-1]))
+        for number, nodes in enumerate(cell.side_nodes):
+            speeds = self._velocity(positions(mesh, nodes.reshape(-1, mesh.dim)), number)
+            flux[:, number] = speeds.reshape(len(mesh), 2, -1) * weights[:, number, None]
+        axis, below, above = faces.axis, faces.part_of_lower, faces.part_of_upper
         # The finer side, or the lower one of equals, is the face.
-        of_upper = lower[3] > 0
-        leaves = np.concatenate([np.where(of_upper, upper[0], lower[0]), boundary.cell])
-        axes = np.concatenate([axis, boundary.axis])
-        sides = np.concatenate([1 - of_upper, boundary.side])
-        sizes = mesh.sizes[leaves]
-        points = mesh.origins[leaves][:, None] + sizes[:, None] * cell.side_nodes[axes, sides]
-        areas = mesh.volumes[leaves] / sizes[np.arange(len(leaves)), axes]
-        weights = areas[:, None] * cell.face_weights
-        flux = np.empty_like(weights)
-        for number in range(mesh.dim):
-            here = axes == number
-            flux[here] = self._velocity(points[here], number) * weights[here]
-        flux[count:] *= (2 * boundary.side - 1)[:, None]
-        starts = np.flatnonzero(np.diff(kind, prepend=-1))
-        kinds = [(number // 9, number // 3 % 3, number % 3) for number in kind[starts].tolist()]
-        between = FaceFlow(lower, upper, weights[:count], flux[:count], kinds, np.append(starts, count))
-        return between, BoundaryFlow(outer, points[count:], weights[count:], flux[count:])
+        of_upper = below > 0
+        finer = np.where(of_upper, faces.upper, faces.lower)
+        between = FaceFlow(
+            (faces.lower, axis, 0 * axis + 1, below),
+            (faces.upper, axis, 0 * axis, above),
+            weights[finer, axis],
+            flux[finer, axis, 1 - of_upper],
+            5 * axis + below + np.where(above > 0, above + 2, 0),
+        )
+        leaf, axis, side = boundary.cell, boundary.axis, boundary.side
+        points = mesh.origins[leaf][:, None] + mesh.sizes[leaf][:, None] * cell.side_nodes[axis, side]
+        outwards = flux[leaf, axis, side] * (2 * side - 1)[:, None]
+        return between, BoundaryFlow((leaf, axis, side, 0 * leaf), points, weights[leaf, axis], outwards)
 
     @property
     def face_flow(self) -> FaceFlow:
@@ -262,18 +256,21 @@ class DGAdvection:
         leaving[faces.lower] = upwards
         leaving[faces.upper] = -downwards
         leaving[sides.places] = sides.flux.clip(min=0.0)
+        inside = self._inside * (mesh.volumes / mesh.sizes.T)[..., None]
         diagonal = leaving.reshape(len(mesh), -1) @ cell.side_products
-        for axis in range(mesh.dim):
-            weights = self._inside[axis] * (mesh.volumes / mesh.sizes[:, axis])[:, None]
-            diagonal -= weights @ cell.stiffness[axis]
-        found = []
-        for upstream, weights in enumerate((-upwards, downwards)):
+        diagonal -= np.hstack([*inside]) @ cell.stiffness.reshape(-1, size**2)
+        present = np.flatnonzero(np.bincount(faces.kind))
+        kind, found = np.searchsorted(present, faces.kind), []
+        for weights, products, down, up in (
+            (-upwards, cell.face_products[0], faces.upper[0], faces.lower[0]),
+            (downwards, cell.face_products[1], faces.lower[0], faces.upper[0]),
+        ):
             active = np.flatnonzero(weights.any(axis=1))
-            weights, ends = weights[active], np.searchsorted(active, faces.ends)
-            blocks = np.empty((len(active), size * size))
-            for kind, start, end in zip(faces.kinds, ends[:-1], ends[1:], strict=True):
-                np.matmul(weights[start:end], trace_products(cell, *kind)[upstream], out=blocks[start:end])
-            down, up = (faces.upper[0], faces.lower[0]) if upstream == 0 else (faces.lower[0], faces.upper[0])
+            # Of each face, zeros for all kinds but its own: one product for all.
+            spread = np.zeros((len(active), len(present), faces.weights.shape[1]))
+            spread[np.arange(len(active)), kind[active]] = weights[active]
+            table = products[present].reshape(-1, size**2)
+            blocks = spread.reshape(len(active), len(table)) @ table
             found.append((down[active], up[active], blocks))
         down, up, others = (np.concatenate(part) for part in zip(*found, strict=True))
         return diagonal.reshape(-1, size, size), others.reshape(-1, size, size), down, up
@@ -288,17 +285,23 @@ class DGAdvection:
         return found.reshape(len(self.mesh), *traces.shape[:-1])
 
     @cached_property
-    def matrix(self) -> sp.bsr_array:
-        """Of -(u, b . grad v) + <b . n u*, v>, shape (N n, N n), in blocks of n x n."""
+    def _rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The blocks (m, n, n) row by row, their columns (m,), and where rows begin (N + 1,)."""
         diagonal, others, down, up = self._blocks
         count, size, own = len(self.mesh), self.cell.size, np.arange(len(self.mesh))
         rows, columns = np.concatenate([own, down]), np.concatenate([own, up])
-        order = np.argsort(rows * count + columns, kind="stable")
-        starts = np.searchsorted(rows[order], np.arange(count + 1))
+        order = (rows * count + columns).argsort(kind="stable")
+        starts = np.append(0, np.bincount(rows).cumsum())
         place, data = np.empty_like(order), np.empty((len(order), size, size))
         place[order] = np.arange(len(order))
         data[place[:count]], data[place[count:]] = diagonal, others
-        return sp.bsr_array((data, columns[order], starts), shape=(count * size, count * size))
+        return data, columns[order], starts
+
+    @cached_property
+    def matrix(self) -> sp.bsr_array:
+        """Of -(u, b . grad v) + <b . n u*, v>, shape (N n, N n), in blocks of n x n."""
+        size = len(self.mesh) * self.cell.size
+        return sp.bsr_array(self._rows, shape=(size, size))
 
     def load(self, time: float = 0.0) -> np.ndarray:
         """Return (f, v) and the inflow's part, shape (N, n), at a time."""
@@ -423,17 +426,13 @@ class DGAdvection:
         return u
 
     def _taylor_steps(self, u: np.ndarray, dt: float, count: int) -> np.ndarray:
-        matrix, gain, degree = self.matrix, self.load(), max(self.order + 1, 3)
+        (data, columns, starts), gain, degree = self._rows, self.load(), max(self.order + 1, 3)
         scale, size = dt / self.mesh.volumes, self.cell.size
         # Of single numbers rows would be empty but for one.
         if size > 1 and (module := kernels("advection")):
-            return module.taylor_steps(
-                matrix.data, matrix.indices, matrix.indptr, scale, gain, u, count, degree
-            )
-        rows = np.repeat(scale, np.diff(matrix.indptr))
-        generator = sp.bsr_array(
-            (matrix.data * -rows[:, None, None], matrix.indices, matrix.indptr), shape=matrix.shape
-        )
+            return module.taylor_steps(data, columns, starts, scale, gain, u, count, degree)
+        rows = np.repeat(scale, np.diff(starts))
+        generator = sp.bsr_array((data * -rows[:, None, None], columns, starts), shape=(u.size, u.size))
         shape, gain, u = u.shape, (gain * scale[:, None]).ravel(), u.ravel()
         for _ in range(count):
             later = u

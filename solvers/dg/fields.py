@@ -20,7 +20,8 @@ __all__ = ["TreeFunction", "overlay", "positions", "project", "transfer"]
 
 def positions(mesh: TreeMesh, points: np.ndarray) -> np.ndarray:
     """Return where points of the unit cell, shape (Q, d), lie on each leaf, shape (N, Q, d)."""
-    return mesh.origins[:, None] + mesh.sizes[:, None] * points
+    # The coordinates one after the other, as functions are called with them.
+    return (mesh.origins.T[..., None] + mesh.sizes.T[..., None] * points.T[:, None]).transpose(1, 2, 0)
 
 
 def project(

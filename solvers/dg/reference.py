@@ -18,7 +18,7 @@ import numpy as np
 from sciml.errors import ConfigError
 from sciml.solvers.legendre import gauss, legendre
 
-__all__ = ["ReferenceCell", "reference_cell", "trace_products"]
+__all__ = ["ReferenceCell", "reference_cell"]
 
 MAX_ORDER = 12
 
@@ -140,6 +140,23 @@ class ReferenceCell:
         return (flat[:, :, None] * flat[:, None, :]).reshape(len(flat), -1)
 
     @cached_property
+    def face_products(self) -> np.ndarray:
+        """Products of polynomials of two leaves at the nodes of their face, shape (2, kind, F, n n).
+
+        Those of the leaf above with those below, then the other way round. The kind of a face is 5 axis + part, where
+        the lower leaf's whole side meets the upper one's (part 0), or its part 1 or 2 does, or part 1 or 2 of the upper
+        leaf's side meets the lower one's (3 or 4).
+        """
+        meetings = (0, 0), (1, 0), (2, 0), (0, 1), (0, 2)
+        pairs = [(t[1, below], t[0, above]) for t in self.traces for below, above in meetings]
+        return np.array(
+            [
+                [(a[:, :, None] * b[:, None, :]).reshape(len(a), -1) for a, b in ordered]
+                for ordered in ([(upper, lower) for lower, upper in pairs], pairs)
+            ]
+        )
+
+    @cached_property
     def side_nodes(self) -> np.ndarray:
         """Gauss nodes of all sides, shape (axis, side, F, d)."""
         return np.array([[self.face_nodes(axis, side) for side in range(2)] for axis in range(self.dim)])
@@ -194,18 +211,6 @@ def reference_cell(dim: int, order: int) -> ReferenceCell:
     True
     """
     return ReferenceCell(dim, order)
-
-
-@functools.lru_cache(maxsize=64)
-def trace_products(cell: ReferenceCell, axis: int, below: int, above: int) -> np.ndarray:
-    """Return products of polynomials of two leaves at the nodes of their face, shape (2, F, n n).
-
-    Those of the leaf above with those below, then the other way round; of either side that part which
-    `ReferenceCell.traces` counts.
-    """
-    lower, upper = cell.traces[axis, 1, below], cell.traces[axis, 0, above]
-    pairs = (upper, lower), (lower, upper)
-    return np.array([(a[:, :, None] * b[:, None, :]).reshape(len(a), -1) for a, b in pairs])
 
 
 def _product(factors: list[np.ndarray]) -> np.ndarray:

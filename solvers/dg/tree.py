@@ -203,26 +203,23 @@ class TreeMesh:
     @cached_property
     def neighbours(self) -> np.ndarray:
         """Leaf beyond each side, -1 outside the domain, shape (d, 2, N): the coarser one, or of two the lower."""
-        found = np.empty((self.dim, 2, len(self)), dtype=np.int64)
         if self.dim == 1:
             last = len(self) - 1
+            found = np.empty((1, 2, last + 1), dtype=np.int64)
             found[0, 0] = np.arange(-1, last)
             found[0, 1] = np.arange(1, last + 2)
             found[0, 1, last] = -1
             if self.periodic[0]:
                 found[0, 0, 0], found[0, 1, last] = last, 0
             return found
-        width = np.left_shift(1, MAX_LEVEL - self.levels)
-        for axis in range(self.dim):
-            end = self.roots[axis] << MAX_LEVEL
-            for side, shift in enumerate((-1, width)):
-                points = self.corners.copy()
-                along = points[:, axis] + shift
-                inside = (along >= 0) & (along < end)
-                points[:, axis] = along % end
-                found[axis, side] = self.holding(_interleaved(points))
-                if not self.periodic[axis]:
-                    found[axis, side][~inside] = -1
+        ends = np.array(self.roots)[:, None, None] << MAX_LEVEL
+        along = self.corners.T[:, None] + np.stack([0 * self.levels - 1, 1 << MAX_LEVEL - self.levels])
+        outside = ((along < 0) | (along >= ends)) & ~np.array(self.periodic)[:, None, None]
+        points = np.broadcast_to(self.corners, (*along.shape, 2)).copy()
+        for axis in range(2):
+            points[axis, ..., axis] = along[axis] % ends[axis]
+        found = self.holding(_interleaved(points))
+        found[outside] = -1
         return found
 
     @cached_property
