@@ -108,7 +108,7 @@ def compared(kind: str) -> None:
         env = environment(kind, AgentConfig(), family=family, budget=budget, start="coarse")
         found = compare_policies(env, agents, problems=PROBLEMS)
         table = {row["against"]: row for row in found.table()}
-        cells = np.mean([trace.end.cells for runs in found.agents for trace in runs])
+        cells = np.mean([end.cells for ends in found.ends for end in ends])
         cells_of = [ratio(table[name]) if name in table else "" for name in AGAINST]
         best = table["best of doerfler and threshold"]["strategy"]
         rows.append([family, budget, f"{cells:.0f}", *cells_of, best, found.failures()["stopped early"]])

@@ -5,6 +5,8 @@ every cell of a mesh as it saw its own; those that it would refine most gladly a
 cycle, so that decisions rest on solutions that are not too old.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -15,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
+from sciml.provenance import jsonable
 from sciml.registry import unknown_name
 
 from .environments import RefinementEnv
@@ -321,6 +324,13 @@ class Agent(Policy):
         # Of siblings of whom one is refined none are merged.
         actions[within_budget(state, order, budget, actions)] = REFINE
         return actions
+
+    def digest(self) -> str:
+        """Return a hash of settings and weights."""
+        found = hashlib.blake2b(json.dumps([self.kind, jsonable(self.config)]).encode(), digest_size=16)
+        for tensor in self.network.state_dict().values():
+            found.update(tensor.numpy().tobytes())
+        return found.hexdigest()
 
     def save(self, path: str | Path, description: dict[str, Any] | None = None) -> None:
         """Write network and settings to a safetensors file."""

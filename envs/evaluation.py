@@ -11,9 +11,9 @@ strategy the budget is chosen that leads there.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,7 @@ __all__ = [
     "COLLAPSE",
     "STEPS",
     "Comparison",
+    "Outcome",
     "compare_policies",
     "error_at",
     "error_with",
@@ -225,6 +226,21 @@ def _curve(policy: Policy, state: State, budget: int, unknowns: int) -> Trace:
     return trace
 
 
+class Outcome(NamedTuple):
+    """Of one problem.
+
+    Attributes
+    ----------
+    ends : list of End
+        Of the agents' runs.
+    errors : dict of str to list of float
+        Of each strategy, with as many unknowns as each agent had in the end.
+    """
+
+    ends: list[End]
+    errors: dict[str, list[float]]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Agents and strategies on the same held-out problems.
@@ -234,20 +250,20 @@ class Comparison:
     budget : int
     policies : dict of str to Policy
         The strategies by name.
-    agents : list of list of Trace or March
-        Of each agent, of each problem.
+    ends : list of list of End
+        Of each agent, of its run on each problem.
     errors : dict of str to ndarray, shape (agents, problems)
         Of each strategy with its parameter, with as many unknowns as the agent had in the end.
     """
 
     budget: int
     policies: dict[str, Policy]
-    agents: list[list[Trace | March]]
+    ends: list[list[End]]
     errors: dict[str, np.ndarray]
 
     def ratios(self, name: str) -> np.ndarray:
         """Return the agents' errors over those of a strategy, shape (agents, problems)."""
-        own = np.array([[trace.end.error for trace in runs] for runs in self.agents])
+        own = np.array([[end.error for end in ends] for ends in self.ends])
         return own / np.maximum(self.errors[name], 1e-300)
 
     def best(self, *kinds: str) -> str:
@@ -277,7 +293,7 @@ class Comparison:
 
     def failures(self) -> dict[str, int]:
         """Return how many runs of agents stopped below `COLLAPSE` of the budget."""
-        last = [trace.end.cells for runs in self.agents for trace in runs]
+        last = [end.cells for ends in self.ends for end in ends]
         return {
             "runs": len(last),
             "stopped early": int(sum(cells < COLLAPSE * self.budget for cells in last)),
@@ -290,7 +306,8 @@ def compare_policies(
     *,
     problems: int = 24,
     look_ahead: bool | None = None,
-    progress: Callable[[], object] = lambda: None,
+    known: Mapping[int, Outcome] | None = None,
+    progress: Callable[[int, Outcome], object] = lambda number, outcome: None,
 ) -> Comparison:
     """Run agents and all strategies on held-out problems of an environment's family, within its budget.
 
@@ -302,8 +319,10 @@ def compare_policies(
     problems : int
     look_ahead : bool, optional
         Whether to run that oracle; by default for budgets of at most 100 cells. Not in time.
+    known : dict of int to Outcome, optional
+        Problems by number that were run before, with the same agents.
     progress : callable, optional
-        Called after each problem.
+        Called after each problem with its number and outcome, those of known ones included.
 
     Returns
     -------
@@ -332,17 +351,22 @@ def compare_policies(
     if look_ahead is None:
         look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
-    runs: list[list[Trace | March]] = [[] for _ in agents]
-    errors = {name: np.empty((len(agents), problems)) for name in named}
+    outcomes = []
     for number, state in enumerate(held_out(env, problems)):
-        for agent, found in zip(agents, runs, strict=True):
-            found.append(run_policy(agent, state, env.budget))
-        ends = [found[-1].end for found in runs]
-        for name, policy in named.items():
-            known = _errors(name, policy, state, env.budget, sorted(set(ends)))
-            errors[name][:, number] = [known[end] for end in ends]
-        progress()
-    return Comparison(env.budget, named, runs, errors)
+        found = (known or {}).get(number) or _outcome(agents, named, state, env.budget)
+        outcomes.append(found)
+        progress(number, found)
+    ends = [list(runs) for runs in zip(*(found.ends for found in outcomes), strict=True)]
+    errors = {name: np.array([found.errors[name] for found in outcomes]).T for name in named}
+    return Comparison(env.budget, named, ends, errors)
+
+
+def _outcome(agents: Sequence[Policy], named: dict[str, Policy], state: State, budget: int) -> Outcome:
+    ends, errors = [run_policy(agent, state, budget).end for agent in agents], {}
+    for name, policy in named.items():
+        found = _errors(name, policy, state, budget, sorted(set(ends)))
+        errors[name] = [found[end] for end in ends]
+    return Outcome(ends, errors)
 
 
 def _errors(name: str, policy: Policy, state: State, budget: int, ends: list[End]) -> dict[End, float]:

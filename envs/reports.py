@@ -1,7 +1,7 @@
 """Evaluations of agents as tables, pictures and a report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from sciml.errors import ConfigError
 from sciml.files import atomic_folder, refuse_folder, write_json
+from sciml.provenance import git_commit, jsonable
 from sciml.report import Report
 
 from .agents import Agent, environment
-from .evaluation import STEPS, Comparison, compare_policies, held_out, run_policy
+from .evaluation import STEPS, Comparison, Outcome, compare_policies, held_out, run_policy
 from .families import families_of
-from .policies import Policy
+from .policies import End, Policy
+from .unfinished import Unfinished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +66,9 @@ def evaluate_agents(
     progress : bool
         Whether to show a bar where there is a terminal.
 
+    Problems that are finished are kept beside the folder, in FOLDER.unfinished.jsonl, until all are: after an
+    interruption the same call goes on.
+
     Returns
     -------
     dict
@@ -74,7 +79,7 @@ def evaluate_agents(
     ConfigError
         If agents are of different kinds, or a family is unknown or of another kind.
     OutputExistsError
-        If the folder is taken.
+        If the folder is taken, or another evaluation has begun there.
     """
     from tqdm import tqdm
 
@@ -84,25 +89,30 @@ def evaluate_agents(
         raise ConfigError(f"runs are agents for {' and '.join(kinds)}: evaluate those of one kind together")
     kind, config = kinds[0], agents[0].config
     families = list(families) or families_of(kind)
-    settings: dict[str, Any] = {"budget": budget} if budget else {}
-    envs = {name: environment(kind, config, family=name, start="coarse", **settings) for name in families}
+    given: dict[str, Any] = {"budget": budget} if budget else {}
+    envs = {name: environment(kind, config, family=name, start="coarse", **given) for name in families}
     reached = next(iter(envs.values())).budget
     first = Path(runs[0])
     folder = Path(output or (first if first.is_dir() else first.parent) / f"evaluation-{reached}")
     refuse_folder(folder, MARKER, overwrite)
     legend = LEGEND + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
+    settings = {
+        "agents": [agent.digest() for agent in agents],
+        "budget": reached,
+        "look_ahead": look_ahead,
+        "commit": git_commit(),
+    }
+    unfinished = Unfinished(folder.with_name(f"{folder.name}.unfinished.jsonl"), settings, overwrite)
     results, tables, pictures = {}, {}, {}
-    with tqdm(
-        total=len(envs) * problems, unit=" problems", disable=not (progress and sys.stderr.isatty())
-    ) as bar:
+    total = len(envs) * (problems + min(problems, CURVE_PROBLEMS))
+    with tqdm(total=total, unit=" problems", disable=not (progress and sys.stderr.isatty())) as bar:
         for name, env in envs.items():
             bar.set_description_str(name)
-            found = compare_policies(
-                env, agents, problems=problems, look_ahead=look_ahead, progress=bar.update
-            )
+            found = _compared(env, agents, problems, look_ahead, unfinished, bar.update)
             results[name] = {"table": found.table(), **found.failures()}
             tables[name] = (HEAD, table_rows(found))
-            pictures[name] = comparison_figure(env, agents, found)
+            bar.set_description_str(f"{name}, curves")
+            pictures[name] = comparison_figure(env, agents, found, unfinished, bar.update)
     with atomic_folder(folder, MARKER, overwrite) as temporary:
         report = Report("Refinement agents beside classical strategies", temporary)
         report.text(
@@ -127,7 +137,30 @@ def evaluate_agents(
             "families": results,
         }
         write_json(temporary / MARKER, record)
+    unfinished.remove()
     return {"tables": tables, "legend": legend, "results": results, "folder": str(folder)}
+
+
+def _compared(
+    env: "RefinementEnv",
+    agents: Sequence[Agent],
+    problems: int,
+    look_ahead: bool | None,
+    unfinished: Unfinished,
+    progress: Callable[[], object],
+) -> Comparison:
+    family, known = repr(env.family), {}
+    for number in range(problems):
+        if entry := unfinished.get([family, "outcome", number]):
+            ends, errors = entry
+            known[number] = Outcome([End(*end) for end in ends], errors)
+
+    def keep(number: int, outcome: Outcome) -> None:
+        if number not in known:
+            unfinished.add([family, "outcome", number], jsonable(outcome))
+        progress()
+
+    return compare_policies(env, agents, problems=problems, look_ahead=look_ahead, known=known, progress=keep)
 
 
 def counted(count: int, name: str) -> str:
@@ -153,27 +186,41 @@ def table_rows(found: Comparison) -> list[list[object]]:
     ]
 
 
-def comparison_figure(env: "RefinementEnv", agents: Sequence[Agent], found: Comparison) -> "Figure":
-    """Return errors against unknowns: agents with every budget, and the best of each kind of strategies."""
+def comparison_figure(
+    env: "RefinementEnv",
+    agents: Sequence[Agent],
+    found: Comparison,
+    unfinished: Unfinished | None = None,
+    progress: Callable[[], object] = lambda: None,
+) -> "Figure":
+    """Return errors against unknowns: agents with every budget, and the best of each kind of strategies.
+
+    Runs are taken from what is unfinished, and kept there.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     ax = figure.subplots()
-    states = held_out(env, min(CURVE_PROBLEMS, len(found.agents[0])))
+    states = held_out(env, min(CURVE_PROBLEMS, len(found.ends[0])))
     budgets = np.unique(np.geomspace(1.5 * len(states[0]), env.budget, 6).round().astype(int))
     best = [found.best(kind) for kind in ("doerfler", "threshold")]
     shown: dict[str, Policy] = {f"agent {number}": agent for number, agent in enumerate(agents, 1)}
     shown |= {f"best {name}": found.policies[name] for name in best}
     shown |= {name: found.policies[name] for name in ("uniform", "random")}
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for label, policy in shown.items():
-        for most in budgets.tolist():
-            ends = np.array([run_policy(policy, state, most).end for state in states])
-            _, unknowns, error = np.exp(np.log(ends).mean(axis=0)).tolist()
-            lines.setdefault(label, []).append((unknowns, error))
-    for label, points in lines.items():
+    runs = []
+    for number, state in enumerate(states):
+        key = [repr(env.family), "curves", number, *shown]
+        ends = unfinished.get(key) if unfinished else None
+        if ends is None:
+            ends = [[run_policy(one, state, most).end for most in budgets.tolist()] for one in shown.values()]
+            if unfinished:
+                unfinished.add(key, jsonable(ends))
+        runs.append(ends)
+        progress()
+    _, unknowns, errors = np.moveaxis(np.exp(np.log(runs).mean(axis=0)), -1, 0)
+    for label, x, y in zip(shown, unknowns, errors, strict=True):
         style = "o-" if label.startswith("agent") else "k:" if label in ("uniform", "random") else "s--"
-        ax.loglog(*zip(*points, strict=True), style, label=label, markersize=4, alpha=0.8)
+        ax.loglog(x, y, style, label=label, markersize=4, alpha=0.8)
     ax.set(xlabel="unknowns", ylabel="relative L2 error")
     ax.legend(fontsize=8)
     ax.grid(which="both", alpha=0.2)

@@ -107,7 +107,8 @@ def _after(arguments: list[str]) -> str:
     if command == "train" or (command == "refine" and "train" in arguments):
         replacing = ", in place of --overwrite" if "--overwrite" in arguments else ""
         return f"go on with the same command and --resume{replacing}"
-    return "run the same command again" + (", it goes on" if command in ("generate", "demo") else "")
+    goes_on = command in ("generate", "demo") or (command == "refine" and "evaluate" in arguments)
+    return "run the same command again" + (", it goes on" if goes_on else "")
 
 
 def _fail(message: str, code: int) -> int:

@@ -60,7 +60,8 @@ class EvaluateArguments:
     budget: int = 0
     """Cells that meshes stay below; by default as in training."""
     problems: int = 24
-    """Held-out problems of each family. In time one takes about a minute, others a few seconds."""
+    """Held-out problems of each family. In time one takes about a minute, others a few seconds. Interrupted, the same
+    command goes on after the last one."""
     look_ahead: bool = False
     """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step.
     Not for problems in time."""

@@ -176,6 +176,63 @@ def test_an_evaluated_run_can_be_overwritten(tmp_path: Path) -> None:
     assert torch.equal(before[1], torch.get_rng_state())
 
 
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from sciml.envs import evaluation, reports
+
+    config = replace(SMALL, imitate=1, steps=0, validate=1)
+    train_agent("advection", config, tmp_path / "run")
+    run, unfinished = tmp_path / "run", tmp_path / "run" / "evaluation-20.unfinished.jsonl"
+
+    def evaluate(name: str = "", **options: int) -> dict:
+        settings = {"families": ["advection-tanh"], "budget": 20, "problems": 3, **options}
+        return evaluate_agents([run], output=tmp_path / name if name else None, **settings)["results"]
+
+    whole = evaluate("whole")
+    assert not list(tmp_path.glob("whole.unfinished*"))
+    steps: list[str] = []
+
+    def counting(module: object, name: str, last: int) -> None:
+        inner = getattr(module, name)
+
+        def counted(*arguments: object) -> object:
+            if steps.count(name) == last:
+                raise KeyboardInterrupt
+            steps.append(name)
+            return inner(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+
+    counting(evaluation, "_outcome", 2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate()
+    assert len(unfinished.read_text().splitlines()) == 3
+    with unfinished.open("a") as file:
+        file.write('[["torn')
+    assert not (run / "evaluation-20").exists()
+    monkeypatch.undo()
+    with pytest.raises(OutputExistsError, match=r"unfinished evaluation of other settings \(look_ahead was"):
+        evaluate(look_ahead=False)
+    # The last problem, then curves until the next interruption.
+    counting(evaluation, "_outcome", -1)
+    counting(reports, "run_policy", 60)
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate()
+    assert steps.count("_outcome") == 1
+    monkeypatch.undo()
+    counting(evaluation, "_outcome", 0)
+    assert evaluate() == whole
+    assert not unfinished.exists()
+    monkeypatch.undo()
+    unfinished.write_text("no lines of JSON\n")
+    with pytest.raises(OutputExistsError, match="is no unfinished evaluation"):
+        evaluate(budget=20, overwrite=True)
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
