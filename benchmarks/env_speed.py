@@ -18,7 +18,7 @@ CASES = [
     ("sciml/AMRTreeAdvection-v0", 800),
     ("sciml/MarkingTheta-v0", None),
 ]
-SECONDS, ROUNDS = 4.0, 5
+SECONDS, ROUNDS = 4.0, 9
 
 
 def rate(env: RefinementEnv, seed: int) -> tuple[float, float]:

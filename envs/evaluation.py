@@ -11,8 +11,9 @@ strategy the budget is chosen that leads there.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,10 +115,11 @@ def run_policy(policy: Policy, state: State, budget: int) -> Trace | March:
     return deploy(policy, state, budget, cycles=200)
 
 
-def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy]:
+def strategies(env: RefinementEnv, look_ahead: bool | None = None) -> dict[str, Policy]:
     """Return all that agents are compared with by name; of swept ones every parameter.
 
-    In time those that only refine are left out, but for uniform and random refinement and the oracle of true errors.
+    Looking ahead is one of them by default for budgets of at most 100 cells. In time those that only refine are left
+    out, but for uniform and random refinement and the oracle of true errors.
     """
     found: dict[str, Policy] = {"uniform": Uniform(), "random": RandomPolicy(), "true-error": TrueError()}
     if env.kind == TransportState.kind:
@@ -130,7 +132,7 @@ def strategies(env: RefinementEnv, look_ahead: bool = False) -> dict[str, Policy
                     }
         return found
     found["rule"] = Rule(most=np.inf)
-    if look_ahead:
+    if env.budget <= MOST_FOR_ORACLE if look_ahead is None else look_ahead:
         found["look-ahead"] = LookAhead()
     for name, kind in SWEPT.items():
         for indicator in env.indicators:
@@ -306,8 +308,7 @@ def compare_policies(
     *,
     problems: int = 24,
     look_ahead: bool | None = None,
-    known: Mapping[int, Outcome] | None = None,
-    progress: Callable[[int, Outcome], object] = lambda number, outcome: None,
+    once: Callable[[int, Callable[[], Outcome]], Outcome] = lambda number, make: make(),
 ) -> Comparison:
     """Run agents and all strategies on held-out problems of an environment's family, within its budget.
 
@@ -319,10 +320,9 @@ def compare_policies(
     problems : int
     look_ahead : bool, optional
         Whether to run that oracle; by default for budgets of at most 100 cells. Not in time.
-    known : dict of int to Outcome, optional
-        Problems by number that were run before, with the same agents.
-    progress : callable, optional
-        Called after each problem with its number and outcome, those of known ones included.
+    once : callable, optional
+        Called with the number of each problem and the function that runs it, for the outcome: to keep outcomes, or to
+        show progress.
 
     Returns
     -------
@@ -348,14 +348,11 @@ def compare_policies(
         raise ConfigError(f"agents={agents!r}: give a list of at least one policy")
     if problems < 1:
         raise ConfigError(f"problems={problems}: it must be at least 1")
-    if look_ahead is None:
-        look_ahead = env.budget <= MOST_FOR_ORACLE
     named = strategies(env, look_ahead)
-    outcomes = []
-    for number, state in enumerate(held_out(env, problems)):
-        found = (known or {}).get(number) or _outcome(agents, named, state, env.budget)
-        outcomes.append(found)
-        progress(number, found)
+    outcomes = [
+        once(number, partial(_outcome, agents, named, state, env.budget))
+        for number, state in enumerate(held_out(env, problems))
+    ]
     ends = [list(runs) for runs in zip(*(found.ends for found in outcomes), strict=True)]
     errors = {name: np.array([found.errors[name] for found in outcomes]).T for name in named}
     return Comparison(env.budget, named, ends, errors)

@@ -2,20 +2,22 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sciml.errors import ConfigError
-from sciml.files import atomic_folder, refuse_folder, write_json
-from sciml.provenance import git_commit, jsonable
+from sciml.files import atomic_folder, locked, refuse_folder, write_json
+from sciml.provenance import git_commit, package_versions
 from sciml.report import Report
 
 from .agents import Agent, environment
-from .evaluation import STEPS, Comparison, Outcome, compare_policies, held_out, run_policy
+from .evaluation import STEPS, Comparison, Outcome, compare_policies, held_out, run_policy, strategies
 from .families import families_of
 from .policies import End, Policy
+from .states import State
 from .unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ def evaluate_agents(
 ) -> dict[str, Any]:
     """Compare agents with all strategies, and write table, pictures and a report.
 
+    Problems that are finished are kept beside the folder, in FOLDER.unfinished.jsonl, until all are: after an
+    interruption the same call goes on.
+
     Parameters
     ----------
     runs : sequence of path
@@ -66,9 +71,6 @@ def evaluate_agents(
     progress : bool
         Whether to show a bar where there is a terminal.
 
-    Problems that are finished are kept beside the folder, in FOLDER.unfinished.jsonl, until all are: after an
-    interruption the same call goes on.
-
     Returns
     -------
     dict
@@ -79,88 +81,99 @@ def evaluate_agents(
     ConfigError
         If agents are of different kinds, or a family is unknown or of another kind.
     OutputExistsError
-        If the folder is taken, or another evaluation has begun there.
+        If the folder is taken, or another evaluation is under way or unfinished there.
+    StorageError
+        If the disk is full or the folder cannot be written.
     """
-    from tqdm import tqdm
-
     agents = [Agent.load(run) for run in runs]
     kinds = sorted({agent.kind for agent in agents})
     if len(kinds) > 1:
         raise ConfigError(f"runs are agents for {' and '.join(kinds)}: evaluate those of one kind together")
     kind, config = kinds[0], agents[0].config
-    families = list(families) or families_of(kind)
     given: dict[str, Any] = {"budget": budget} if budget else {}
-    envs = {name: environment(kind, config, family=name, start="coarse", **given) for name in families}
+    envs = {
+        name: environment(kind, config, family=name, start="coarse", **given)
+        for name in families or families_of(kind)
+    }
     reached = next(iter(envs.values())).budget
     first = Path(runs[0])
     folder = Path(output or (first if first.is_dir() else first.parent) / f"evaluation-{reached}")
-    refuse_folder(folder, MARKER, overwrite)
     legend = LEGEND + (f" Errors are those after {STEPS} steps in time." if kind == "transport" else "")
-    settings = {
-        "agents": [agent.digest() for agent in agents],
-        "budget": reached,
-        "look_ahead": look_ahead,
-        "commit": git_commit(),
-    }
-    unfinished = Unfinished(folder.with_name(f"{folder.name}.unfinished.jsonl"), settings, overwrite)
-    results, tables, pictures = {}, {}, {}
-    total = len(envs) * (problems + min(problems, CURVE_PROBLEMS))
-    with tqdm(total=total, unit=" problems", disable=not (progress and sys.stderr.isatty())) as bar:
-        for name, env in envs.items():
-            bar.set_description_str(name)
-            found = _compared(env, agents, problems, look_ahead, unfinished, bar.update)
-            results[name] = {"table": found.table(), **found.failures()}
-            tables[name] = (HEAD, table_rows(found))
-            bar.set_description_str(f"{name}, curves")
-            pictures[name] = comparison_figure(env, agents, found, unfinished, bar.update)
-    with atomic_folder(folder, MARKER, overwrite) as temporary:
-        report = Report("Refinement agents beside classical strategies", temporary)
-        report.text(
-            f"{counted(len(agents), 'agent')} trained on {kind} problems, budget {reached} cells, "
-            f"{counted(problems, 'held-out problem')} of each family. Errors at equal numbers of unknowns, "
-            f"geometric means over problems. {legend}"
-        )
-        for name in families:
-            report.section(name)
-            report.table(*tables[name])
-            stopped = results[name]["stopped early"]
-            report.text(f"{stopped} of {results[name]['runs']} runs stopped below half of the budget.")
-            report.figure(
-                pictures[name], f"error-{name}", "Relative L2 error against unknowns, geometric means."
-            )
-        report.save()
-        record = {
-            "kind": kind,
+    with locked(folder):
+        refuse_folder(folder, MARKER, overwrite)
+        settings = {
+            "agents": [agent.digest() for agent in agents],
+            "families": list(envs),
+            "look_ahead": any("look-ahead" in strategies(env, look_ahead) for env in envs.values()),
             "budget": reached,
-            "problems": problems,
-            "agents": len(agents),
-            "families": results,
+            "versions": package_versions(),
+            # Results of the evaluation may be tracked, too.
+            "commit": git_commit().removesuffix("-dirty"),
         }
-        write_json(temporary / MARKER, record)
-    unfinished.remove()
+        unfinished = Unfinished(folder.with_name(f"{folder.name}.unfinished.jsonl"), settings, overwrite)
+        found = _compared(envs, agents, problems, look_ahead, unfinished, progress)
+        results = {name: {"table": one.table(), **one.failures()} for name, (one, _) in found.items()}
+        tables = {name: (HEAD, table_rows(one)) for name, (one, _) in found.items()}
+        with atomic_folder(folder, MARKER, overwrite) as temporary:
+            report = Report("Refinement agents beside classical strategies", temporary)
+            report.text(
+                f"{counted(len(agents), 'agent')} trained on {kind} problems, budget {reached} cells, "
+                f"{counted(problems, 'held-out problem')} of each family. Errors at equal numbers of unknowns, "
+                f"geometric means over problems. {legend}"
+            )
+            for name, (_, picture) in found.items():
+                report.section(name)
+                report.table(*tables[name])
+                stopped = results[name]["stopped early"]
+                report.text(f"{stopped} of {results[name]['runs']} runs stopped below half of the budget.")
+                report.figure(
+                    picture, f"error-{name}", "Relative L2 error against unknowns, geometric means."
+                )
+            report.save()
+            record = {
+                "kind": kind,
+                "budget": reached,
+                "problems": problems,
+                "agents": len(agents),
+                "families": results,
+            }
+            write_json(temporary / MARKER, record)
+        unfinished.remove()
     return {"tables": tables, "legend": legend, "results": results, "folder": str(folder)}
 
 
 def _compared(
-    env: "RefinementEnv",
+    envs: dict[str, "RefinementEnv"],
     agents: Sequence[Agent],
     problems: int,
     look_ahead: bool | None,
     unfinished: Unfinished,
-    progress: Callable[[], object],
-) -> Comparison:
-    family, known = repr(env.family), {}
-    for number in range(problems):
-        if entry := unfinished.get([family, "outcome", number]):
-            ends, errors = entry
-            known[number] = Outcome([End(*end) for end in ends], errors)
+    progress: bool,
+) -> dict[str, tuple[Comparison, "Figure"]]:
+    """Return comparison and picture for each family, made of what is there and of what is kept from now on."""
+    from tqdm import tqdm
 
-    def keep(number: int, outcome: Outcome) -> None:
-        if number not in known:
-            unfinished.add([family, "outcome", number], jsonable(outcome))
-        progress()
+    found = {}
+    total = len(envs) * (problems + min(problems, CURVE_PROBLEMS))
+    with tqdm(total=total, unit=" problems", disable=not (progress and sys.stderr.isatty())) as bar:
+        for name, env in envs.items():
 
-    return compare_policies(env, agents, problems=problems, look_ahead=look_ahead, known=known, progress=keep)
+            def outcome(number: int, make: Callable[[], Outcome], name: str = name) -> Outcome:
+                ends, errors = unfinished.once([name, number], make)
+                bar.update()
+                return Outcome([End(*end) for end in ends], errors)
+
+            def curves(number: int, make: Callable[[], Any], name: str = name) -> Any:
+                # Which strategies are the best depends on all problems.
+                ends = unfinished.once([name, number, f"curves, {problems} problems"], make)
+                bar.update()
+                return ends
+
+            bar.set_description_str(name)
+            one = compare_policies(env, agents, problems=problems, look_ahead=look_ahead, once=outcome)
+            bar.set_description_str(f"{name}, curves")
+            found[name] = one, comparison_figure(env, agents, one, curves)
+    return found
 
 
 def counted(count: int, name: str) -> str:
@@ -190,12 +203,11 @@ def comparison_figure(
     env: "RefinementEnv",
     agents: Sequence[Agent],
     found: Comparison,
-    unfinished: Unfinished | None = None,
-    progress: Callable[[], object] = lambda: None,
+    once: Callable[[int, Callable[[], Any]], Any] = lambda number, make: make(),
 ) -> "Figure":
     """Return errors against unknowns: agents with every budget, and the best of each kind of strategies.
 
-    Runs are taken from what is unfinished, and kept there.
+    As in `compare_policies`, ``once`` gets the number of each problem and the function that runs policies on it.
     """
     from matplotlib.figure import Figure
 
@@ -207,17 +219,12 @@ def comparison_figure(
     shown: dict[str, Policy] = {f"agent {number}": agent for number, agent in enumerate(agents, 1)}
     shown |= {f"best {name}": found.policies[name] for name in best}
     shown |= {name: found.policies[name] for name in ("uniform", "random")}
-    runs = []
-    for number, state in enumerate(states):
-        key = [repr(env.family), "curves", number, *shown]
-        ends = unfinished.get(key) if unfinished else None
-        if ends is None:
-            ends = [[run_policy(one, state, most).end for most in budgets.tolist()] for one in shown.values()]
-            if unfinished:
-                unfinished.add(key, jsonable(ends))
-        runs.append(ends)
-        progress()
-    _, unknowns, errors = np.moveaxis(np.exp(np.log(runs).mean(axis=0)), -1, 0)
+
+    def runs(state: State) -> list[list[End]]:
+        return [[run_policy(one, state, most).end for most in budgets.tolist()] for one in shown.values()]
+
+    ends = [once(number, partial(runs, state)) for number, state in enumerate(states)]
+    _, unknowns, errors = np.moveaxis(np.exp(np.log(ends).mean(axis=0)), -1, 0)
     for label, x, y in zip(shown, unknowns, errors, strict=True):
         style = "o-" if label.startswith("agent") else "k:" if label in ("uniform", "random") else "s--"
         ax.loglog(x, y, style, label=label, markersize=4, alpha=0.8)

@@ -299,7 +299,7 @@ class TransportState(TreeState):
     def next(self) -> "TransportState":
         """Return the state of the next step, on the same mesh."""
         later = replace(self, start=self.u, time=self.time + self.step)
-        # Of the mesh alone, which is the same.
+        # Of problem, mesh and order, which are the same.
         vars(later)["method"] = self.method
         return later
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from sciml.provenance import first_difference, jsonable
 
 __all__ = ["Unfinished"]
 
+HEAD = "unfinished evaluation"
+
 
 class Unfinished:
-    """Results by key that are on the disk once they are added.
+    """Results that are computed once, and on the disk when they are.
 
     Parameters
     ----------
     path : Path
-        Read if it is there; a last line that a kill left torn is ignored.
+        Read if it is there, but for a last line that a kill left torn; made with the first result.
     settings : dict
         On which results depend.
     overwrite : bool
@@ -27,55 +30,68 @@ class Unfinished:
     Raises
     ------
     OutputExistsError
-        If there are results of other settings.
-    StorageError
-        If the disk is full or cannot be written.
+        If there are results of other settings, or it is another file.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Unfinished(Path(folder) / "found", {"budget": 40}).add(["a", 1], 0.25)
-    ...     Unfinished(Path(folder) / "found", {"budget": 40}).get(["a", 1])
+    ...     Unfinished(Path(folder) / "found", {"budget": 40}).once(["a", 1], lambda: 0.25)
+    ...     Unfinished(Path(folder) / "found", {"budget": 40}).once(["a", 1], lambda: 1 / 0)
+    0.25
     0.25
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
-        self.path, settings = path, jsonable(settings)
+        self.path, self.settings = path, jsonable(settings)
         self._found: dict[str, Any] = {}
-        known, entries = _read(path) if path.exists() else (None, [])
-        if known == settings:
-            self._found = {json.dumps(key): value for key, value in entries}
-        elif known is not None and not overwrite:
+        self._begun = False
+        known, found = _read(path) if path.exists() else (self.settings, {})
+        if known == self.settings:
+            self._found = found
+        elif found and not overwrite:
             raise OutputExistsError(
                 f"{str(path)!r} holds an unfinished evaluation of other settings "
-                f"({first_difference(known, settings)}): finish it with its own, or pass --overwrite to discard it"
+                f"({first_difference(known, self.settings)}): finish it with its own, or pass --overwrite "
+                "(overwrite=True) to discard it"
             )
-        kept = [settings, *([json.loads(key), value] for key, value in self._found.items())]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
-    def get(self, key: list[Any]) -> Any:
-        """Return a result, None if it is not there yet."""
-        return self._found.get(json.dumps(key))
+    def once(self, key: list[Any], make: Callable[[], Any]) -> Any:
+        """Return the result of that key, of what JSON can hold; it is made if it is not there yet.
 
-    def add(self, key: list[Any], value: Any) -> None:
-        """Keep a result."""
-        with storage_errors(self.path), self.path.open("a") as file:
-            file.write(json.dumps([key, value]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._found[json.dumps(key)] = value
+        Raises
+        ------
+        StorageError
+            If the disk is full or cannot be written.
+        """
+        text = json.dumps(key)
+        if text not in self._found:
+            self._found[text] = jsonable(make())
+            self._keep(text)
+        return self._found[text]
+
+    def _keep(self, text: str) -> None:
+        if self._begun:
+            with storage_errors(self.path), self.path.open("a") as file:
+                file.write(json.dumps([text, self._found[text]]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        # Without results of other settings, and a torn line.
+        with atomic_path(self.path) as temporary:
+            lines = [{HEAD: self.settings}, *self._found.items()]
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._begun = True
 
     def remove(self) -> None:
         """Remove the file."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[list[Any]]]:
-    """Return the settings and the results, but a last line that has no end."""
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return settings and results."""
     try:
-        known, *entries = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-    except ValueError as error:
-        raise OutputExistsError(f"{str(path)!r} is no unfinished evaluation: remove it") from error
-    return known, entries
+        head, *entries = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        return dict(head[HEAD]), {str(key): value for key, value in entries}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputExistsError(f"{str(path)!r} is no unfinished evaluation: move it away") from error

@@ -130,7 +130,7 @@ def refuse_folder(path: str | Path, marker: str, overwrite: bool) -> None:
 def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes ``path`` on success, is deleted on failure.
 
-    With ``overwrite``, files of an existing folder are replaced one by one; others stay.
+    With ``overwrite``, files of an existing folder are replaced one by one, ``marker`` last; others stay.
 
     Raises
     ------
@@ -146,8 +146,11 @@ def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Ite
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            path.mkdir(exist_ok=True)
-            for file in temporary.iterdir():
+            # An empty folder gives way to a whole one, at once.
+            with contextlib.suppress(OSError):
+                os.rename(temporary, path)
+                return
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == marker):
                 os.replace(file, path / file.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -103,11 +103,12 @@ def _terminable() -> Iterator[None]:
 
 def _after(arguments: list[str]) -> str:
     """What to do after an interruption."""
-    command = next((argument for argument in arguments if argument in COMMANDS), "")
-    if command == "train" or (command == "refine" and "train" in arguments):
+    place = next((i for i, argument in enumerate(arguments) if argument in COMMANDS), len(arguments))
+    command = " ".join(arguments[place : place + (2 if "refine" in arguments[place : place + 1] else 1)])
+    if command in ("train", "refine train"):
         replacing = ", in place of --overwrite" if "--overwrite" in arguments else ""
         return f"go on with the same command and --resume{replacing}"
-    goes_on = command in ("generate", "demo") or (command == "refine" and "evaluate" in arguments)
+    goes_on = command in ("generate", "demo", "refine evaluate")
     return "run the same command again" + (", it goes on" if goes_on else "")
 
 

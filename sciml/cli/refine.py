@@ -60,8 +60,7 @@ class EvaluateArguments:
     budget: int = 0
     """Cells that meshes stay below; by default as in training."""
     problems: int = 24
-    """Held-out problems of each family. In time one takes about a minute, others a few seconds. Interrupted, the same
-    command goes on after the last one."""
+    """Held-out problems of each family. In time one takes about a minute, others a few seconds."""
     look_ahead: bool = False
     """Run the look-ahead oracle for budgets above 100, too: it solves once for each cell in every step.
     Not for problems in time."""
@@ -186,7 +185,7 @@ def _evaluate(arguments: list[str]) -> None:
         EvaluateArguments,
         "sciml refine evaluate",
         arguments,
-        "Compare agents with classical strategies.",
+        "Compare agents with classical strategies. Interrupted, the same command goes on after the last problem.",
         EVALUATE,
     )
     if not options.runs:

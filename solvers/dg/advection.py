@@ -92,7 +92,7 @@ class AdvectionProblem:
 
 
 class FaceFlow(NamedTuple):
-    """The flow through faces between leaves.
+    """The flow through faces between leaves, faces of one kind after another.
 
     Attributes
     ----------
@@ -183,27 +183,28 @@ class DGAdvection:
     @cached_property
     def _flows(self) -> tuple[FaceFlow, BoundaryFlow]:
         mesh, cell, faces, boundary = self.mesh, self.cell, self.mesh.faces, self.mesh.boundary
-        weights = (mesh.volumes[:, None] / mesh.sizes)[..., None] * cell.face_weights
-        # Of all sides of leaves those are taken that are faces or in the boundary.
-        flux = np.empty((len(mesh), *cell.side_nodes.shape[:-1]))
-        for number, nodes in enumerate(cell.side_nodes):
-            speeds = self._velocity(positions(mesh, nodes.reshape(-1, mesh.dim)), number)
-            flux[:, number] = speeds.reshape(len(mesh), 2, -1) * weights[:, number, None]
-        axis, below, above = faces.axis, faces.part_of_lower, faces.part_of_upper
+        kind = 5 * faces.axis + faces.part_of_lower
+        kind += np.where(faces.part_of_upper > 0, faces.part_of_upper + 2, 0)
+        order = kind.argsort(kind="stable")
+        axis, count = faces.axis[order], len(order)
+        lower = faces.lower[order], axis, 0 * axis + 1, faces.part_of_lower[order]
+        upper = faces.upper[order], axis, 0 * axis, faces.part_of_upper[order]
         # The finer side, or the lower one of equals, is the face.
-        of_upper = below > 0
-        finer = np.where(of_upper, faces.upper, faces.lower)
-        between = FaceFlow(
-            (faces.lower, axis, 0 * axis + 1, below),
-            (faces.upper, axis, 0 * axis, above),
-            weights[finer, axis],
-            flux[finer, axis, 1 - of_upper],
-            5 * axis + below + np.where(above > 0, above + 2, 0),
-        )
-        leaf, axis, side = boundary.cell, boundary.axis, boundary.side
-        points = mesh.origins[leaf][:, None] + mesh.sizes[leaf][:, None] * cell.side_nodes[axis, side]
-        outwards = flux[leaf, axis, side] * (2 * side - 1)[:, None]
-        return between, BoundaryFlow((leaf, axis, side, 0 * leaf), points, weights[leaf, axis], outwards)
+        of_upper = lower[3] > 0
+        leaves = np.concatenate([np.where(of_upper, upper[0], lower[0]), boundary.cell])
+        axes = np.concatenate([axis, boundary.axis])
+        sides = np.concatenate([1 - of_upper, boundary.side])
+        sizes = mesh.sizes[leaves]
+        points = mesh.origins[leaves][:, None] + sizes[:, None] * cell.side_nodes[axes, sides]
+        weights = (mesh.volumes[leaves] / sizes[np.arange(len(leaves)), axes])[:, None] * cell.face_weights
+        flux = np.empty_like(weights)
+        for number in range(mesh.dim):
+            here = axes == number
+            flux[here] = self._velocity(points[here], number) * weights[here]
+        flux[count:] *= (2 * boundary.side - 1)[:, None]
+        outer = boundary.cell, boundary.axis, boundary.side, 0 * boundary.cell
+        between = FaceFlow(lower, upper, weights[:count], flux[:count], kind[order])
+        return between, BoundaryFlow(outer, points[count:], weights[count:], flux[count:])
 
     @property
     def face_flow(self) -> FaceFlow:
@@ -224,7 +225,7 @@ class DGAdvection:
 
     @cached_property
     def one_way(self) -> float:
-        """Velocity on an interval where it is the same everywhere and not 0, else 0."""
+        """Velocity, a number, of a flow from one end of an interval to the other; 0 of others."""
         component = self.problem.velocity[0]
         return 0.0 if self.mesh.dim > 1 or self.mesh.periodic[0] or callable(component) else float(component)
 
@@ -237,7 +238,7 @@ class DGAdvection:
         return float(evaluate(self.problem.inflow_at(time), np.array([end]), "inflow")[0])
 
     def entering(self, time: float = 0.0) -> float:
-        """Return the inflow data of a `one_way` flow."""
+        """Return the inflow data where a `one_way` flow enters."""
         return self._entering_at(time) if self.problem.changing[1] else self._entering
 
     @cached_property
@@ -259,18 +260,16 @@ class DGAdvection:
         inside = self._inside * (mesh.volumes / mesh.sizes.T)[..., None]
         diagonal = leaving.reshape(len(mesh), -1) @ cell.side_products
         diagonal -= np.hstack([*inside]) @ cell.stiffness.reshape(-1, size**2)
-        present = np.flatnonzero(np.bincount(faces.kind))
-        kind, found = np.searchsorted(present, faces.kind), []
+        found = []
         for weights, products, down, up in (
             (-upwards, cell.face_products[0], faces.upper[0], faces.lower[0]),
             (downwards, cell.face_products[1], faces.lower[0], faces.upper[0]),
         ):
             active = np.flatnonzero(weights.any(axis=1))
-            # Of each face, zeros for all kinds but its own: one product for all.
-            spread = np.zeros((len(active), len(present), faces.weights.shape[1]))
-            spread[np.arange(len(active)), kind[active]] = weights[active]
-            table = products[present].reshape(-1, size**2)
-            blocks = spread.reshape(len(active), len(table)) @ table
+            weights, blocks = weights[active], np.empty((len(active), size**2))
+            ends = np.searchsorted(faces.kind[active], np.arange(len(products) + 1))
+            for product, start, end in zip(products, ends[:-1], ends[1:], strict=True):
+                np.matmul(weights[start:end], product, out=blocks[start:end])
             found.append((down[active], up[active], blocks))
         down, up, others = (np.concatenate(part) for part in zip(*found, strict=True))
         return diagonal.reshape(-1, size, size), others.reshape(-1, size, size), down, up
@@ -325,7 +324,7 @@ class DGAdvection:
         return change / self.mesh.volumes[:, None]
 
     def solve(self) -> TreeFunction:
-        """Return the steady solution.
+        """Return the steady solution, of data that change those at time 0.
 
         Raises
         ------
@@ -383,7 +382,7 @@ class DGAdvection:
     def _swept(self) -> np.ndarray:
         """Solve from the inflow to the outflow: a leaf's solution is the value that enters it plus a local one."""
         velocity, forward = self.one_way, self.one_way > 0
-        mean = project(self.problem.source, self.mesh, self.cell, "source")
+        mean = project(self.problem.source_at(0.0), self.mesh, self.cell, "source")
         added = mean * (self.mesh.volumes / abs(velocity))[:, None]
         gains = added[:, 0] if forward else added[::-1, 0]
         entering = gains.cumsum() - gains + self.entering()

@@ -186,8 +186,11 @@ class TreeFunction:
         """
         mesh = overlay(self.mesh, other.mesh)
         basis, weights = self.cell.children_rule
-        values = (self.on(mesh).coefficients - other.on(mesh).coefficients) @ basis.T
-        return float(mesh.volumes @ (np.abs(values) @ weights))
+        one, two = (
+            u.coefficients if u.mesh is mesh else transfer(u.coefficients, u.mesh, mesh, self.cell)
+            for u in (self, other)
+        )
+        return float(mesh.volumes @ (np.abs((one - two) @ basis.T) @ weights))
 
     def errors(self, exact: Callable) -> dict[str, float]:
         """Return norms of u - exact by p + 3 Gauss nodes per axis.

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -24,6 +25,7 @@ from sciml.envs.states import COARSEN, KEEP, REFINE
 from sciml.envs.training import train_agent
 from sciml.envs.trees import TransportState
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
+from sciml.files import locked
 
 SMALL = AgentConfig(imitate=3, steps=400, segment=200, environments=2, validate=2, hidden=(16,), seed=5)
 
@@ -187,12 +189,12 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     train_agent("advection", config, tmp_path / "run")
     run, unfinished = tmp_path / "run", tmp_path / "run" / "evaluation-20.unfinished.jsonl"
 
-    def evaluate(name: str = "", **options: int) -> dict:
+    def evaluate(name: str = "", **options: Any) -> dict:
         settings = {"families": ["advection-tanh"], "budget": 20, "problems": 3, **options}
         return evaluate_agents([run], output=tmp_path / name if name else None, **settings)["results"]
 
     whole = evaluate("whole")
-    assert not list(tmp_path.glob("whole.unfinished*"))
+    assert not list(tmp_path.glob("*whole?*"))
     steps: list[str] = []
 
     def counting(module: object, name: str, last: int) -> None:
@@ -206,6 +208,11 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
 
         monkeypatch.setattr(module, name, counted)
 
+    counting(evaluation, "_outcome", 0)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(families=["advection-steps"])
+    # Nothing was found that could get lost.
+    monkeypatch.undo()
     counting(evaluation, "_outcome", 2)
     with pytest.raises(KeyboardInterrupt):
         evaluate()
@@ -214,8 +221,14 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
         file.write('[["torn')
     assert not (run / "evaluation-20").exists()
     monkeypatch.undo()
-    with pytest.raises(OutputExistsError, match=r"unfinished evaluation of other settings \(look_ahead was"):
-        evaluate(look_ahead=False)
+    for options, name in (
+        ({"look_ahead": False}, "look_ahead was True"),
+        ({"families": ["advection-steps"]}, "fam"),
+    ):
+        with pytest.raises(OutputExistsError, match=rf"unfinished evaluation of other settings \({name}"):
+            evaluate(**options)
+    with locked(run / "evaluation-20"), pytest.raises(OutputExistsError, match="another process"):
+        evaluate()
     # The last problem, then curves until the next interruption.
     counting(evaluation, "_outcome", -1)
     counting(reports, "run_policy", 60)
@@ -228,9 +241,11 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     assert evaluate() == whole
     assert not unfinished.exists()
     monkeypatch.undo()
-    unfinished.write_text("no lines of JSON\n")
-    with pytest.raises(OutputExistsError, match="is no unfinished evaluation"):
-        evaluate(budget=20, overwrite=True)
+    for text in ("no JSON\n", "[1, 2]\n", "null\n", '{"a": 1}\n', '{"unfinished evaluation": {}}\n[1]\n'):
+        unfinished.write_text(text)
+        with pytest.raises(OutputExistsError, match="is no unfinished evaluation"):
+            evaluate(overwrite=True)
+        assert unfinished.read_text() == text
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -272,7 +272,14 @@ def test_an_error_without_a_file_ends_in_no_empty_name(
 
 @pytest.mark.parametrize(
     ("command", "remedy"),
-    [("train fno a.h5", "--resume"), ("generate darcy", "it goes on"), ("evaluate run a.h5", "again")],
+    [
+        ("train fno a.h5", "--resume"),
+        ("generate darcy", "it goes on"),
+        ("evaluate run a.h5", "again"),
+        ("refine train poisson --overwrite", "and --resume, in place of --overwrite"),
+        ("refine evaluate train", "the same command again, it goes on"),
+        ("refine watch evaluate -o film", "the same command again"),
+    ],
 )
 def test_an_interruption_says_how_to_go_on(
     command: str, remedy: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,37 @@ def test_order_of_advection_in_time(order: int, dim: int) -> None:
     assert order + 0.75 < fitted(counts, errors) < order + 1.6
 
 
+def test_velocities_are_asked_for_where_something_flows() -> None:
+    """The midpoint of a coarse side with a hanging node is no node of a face: the vortex may stand there."""
+
+    def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x - 0.5) ** 2 + (y - 0.5) ** 2
+
+    vortex = (lambda x, y: (0.5 - y) / square(x, y), lambda x, y: (x - 0.5) / square(x, y))
+    mesh = TreeMesh((0.0, 0.0), (1.0, 1.0), (2, 1)).refine([0])
+    assert np.isfinite(DGAdvection(AdvectionProblem(vortex), mesh, 2).face_flow.flux).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_steady_solutions_are_of_the_data_at_time_zero(dim: int) -> None:
+    def source(*arguments: np.ndarray) -> np.ndarray:
+        return 1 + arguments[0] + arguments[-1]
+
+    def inflow(*arguments: np.ndarray) -> np.ndarray:
+        return arguments[0] ** 2 + arguments[-1]
+
+    given = {1: (lambda x, t: source(x, t), lambda x, t: inflow(x, t))}
+    given[2] = (lambda x, y, t: source(x, t), lambda x, y, t: inflow(x, t))
+    problems = (
+        AdvectionProblem((1.0,) * dim, *data)
+        for data in (given[dim], (lambda *x: source(x[0], 0.0), lambda *x: inflow(x[0], 0.0)))
+    )
+    mesh = TreeMesh((0.0,) * dim, (1.0,) * dim, (3,) * dim).refine([1])
+    changing, constant = (solve_advection(problem, mesh, 2).coefficients for problem in problems)
+    assert np.array_equal(changing, constant)
+    assert np.abs(constant).max() > 1
+
+
 def test_a_bump_comes_back_after_a_turn() -> None:
     bump = lambda x, y: np.exp(-100 * ((x - 0.5) ** 2 + (y - 0.75) ** 2))  # noqa: E731
     start = TreeFunction.projected(bump, plane(8), 3)
