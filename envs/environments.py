@@ -102,6 +102,7 @@ class RefinementEnv(gymnasium.Env):
     actions: ClassVar[tuple[int, ...]] = (COARSEN, KEEP, REFINE)
     indicators: ClassVar[tuple[str, ...]] = ("jump", "entering", "modes")
     _state: State | None = None
+    _seen: tuple[State, np.ndarray] | None = None
 
     def __init__(
         self,
@@ -208,18 +209,20 @@ class RefinementEnv(gymnasium.Env):
         return self.all_observations()[self.cell]
 
     def _info(self, applied: int) -> dict[str, Any]:
+        state = self.state
+        cells = len(state)
         return {
-            "cells": len(self.state),
-            "used": self.used,
+            "cells": cells,
+            "used": cells / self.budget,
             "action_applied": applied,
-            "level": int(self.state.levels[self.cell]),
+            "level": int(state.levels[self.cell]),
         }
 
     def all_observations(self) -> np.ndarray:
         """Return the observations of all cells, shape (N, d): for policies that act on all of them at once."""
-        seen = getattr(self, "_seen", None)
-        if seen is None or seen[0] is not self.state:
-            self._seen = (self.state, self.observe(self.state, self.used))
+        state = self.state
+        if self._seen is None or self._seen[0] is not state:
+            self._seen = state, self.observe(state, self.used)
         return self._seen[1]
 
     def action_masks(self) -> np.ndarray:

@@ -1,5 +1,6 @@
 """States on trees: steady advection and diffusion on intervals, transport in time on quadtrees."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -112,9 +113,8 @@ class TreeState(State):
     @cached_property
     def deviation(self) -> float:
         c, volumes = self.u.coefficients, self.mesh.volumes
-        total = volumes.sum()
-        mean = (volumes @ c[:, 0]) / total
-        return float(np.sqrt(max(volumes @ (c**2).sum(axis=1) / total - mean**2, 0.0)))
+        total, mean = volumes.sum(), volumes @ c[:, 0]
+        return math.sqrt(max((volumes @ c**2).sum() / total - (mean / total) ** 2, 0.0))
 
     @property
     def _exact(self) -> Any:
