@@ -317,3 +317,16 @@ def test_inspect_fails_on_a_check_above_its_limit(
     output = capsys.readouterr()
     assert "FAIL" in output.out
     assert "stored relative_residual exceeds its limit" in output.err
+
+
+def test_threads_of_torch_do_not_wait_busily_for_long() -> None:
+    code = (
+        "import os, sys; from sciml.cli import main; main(['--version']); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    for given, wanted in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env={**plain, **given}, capture_output=True, text=True, check=True
+        )
+        assert run.stdout.splitlines()[-1] == f"{wanted} False"
