@@ -5,12 +5,11 @@ or doubled by a kill costs nothing.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.files import atomic_path, storage_errors
+from sciml.files import append_lines, atomic_path
 
 __all__ = ["Journal"]
 
@@ -71,11 +70,7 @@ class Journal:
 
     def append(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add entries; they are on the disk when this returns."""
-        text = "".join(json.dumps(entry) + "\n" for entry in entries)
-        with storage_errors(self.path), self.path.open("a") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, entries)
         self._count(entries)
 
     def knows(self, index: int) -> bool:

@@ -118,8 +118,20 @@ def run_policy(policy: Policy, state: State, budget: int) -> Trace | March:
 def strategies(env: RefinementEnv, look_ahead: bool | None = None) -> dict[str, Policy]:
     """Return all that agents are compared with by name; of swept ones every parameter.
 
-    Looking ahead is one of them by default for budgets of at most 100 cells. In time those that only refine are left
-    out, but for uniform and random refinement and the oracle of true errors.
+    In time those that only refine are left out, but for uniform and random refinement and the oracle of true errors.
+
+    Parameters
+    ----------
+    env : RefinementEnv
+    look_ahead : bool, optional
+        Whether looking ahead is one of them; by default for budgets of at most 100 cells. Never in time.
+
+    Examples
+    --------
+    >>> import gymnasium, sciml.envs
+    >>> env = gymnasium.make("sciml/AMR1DAdvection-v0", budget=20).unwrapped
+    >>> len(strategies(env)), "look-ahead" in strategies(env, look_ahead=False)
+    (95, False)
     """
     found: dict[str, Policy] = {"uniform": Uniform(), "random": RandomPolicy(), "true-error": TrueError()}
     if env.kind == TransportState.kind:

@@ -1,13 +1,12 @@
 """What an interrupted evaluation has found so far: a file of JSON lines beside its folder, removed in the end."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sciml.errors import OutputExistsError
-from sciml.files import atomic_path, storage_errors
+from sciml.files import append_lines, atomic_path
 from sciml.provenance import first_difference, jsonable
 
 __all__ = ["Unfinished"]
@@ -49,7 +48,7 @@ class Unfinished:
         known, found = _read(path) if path.exists() else (self.settings, {})
         if known == self.settings:
             self._found = found
-        elif found and not overwrite:
+        elif not overwrite:
             raise OutputExistsError(
                 f"{str(path)!r} holds an unfinished evaluation of other settings "
                 f"({first_difference(known, self.settings)}): finish it with its own, or pass --overwrite "
@@ -72,15 +71,11 @@ class Unfinished:
 
     def _keep(self, text: str) -> None:
         if self._begun:
-            with storage_errors(self.path), self.path.open("a") as file:
-                file.write(json.dumps([text, self._found[text]]) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self.path, [[text, self._found[text]]])
             return
         # Without results of other settings, and a torn line.
         with atomic_path(self.path) as temporary:
-            lines = [{HEAD: self.settings}, *self._found.items()]
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            append_lines(temporary, [{HEAD: self.settings}, *self._found.items()])
         self._begun = True
 
     def remove(self) -> None:

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "append_lines",
     "atomic_folder",
     "atomic_path",
     "exchanged_folder",
@@ -102,6 +103,22 @@ def atomic_path(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def append_lines(path: str | Path, entries: Iterable[Any]) -> None:
+    """Add entries to a file of JSON lines; they are on the disk when this returns.
+
+    A kill leaves whole lines but for the last one.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or cannot be written.
+    """
+    with storage_errors(path), Path(path).open("a") as file:
+        file.write("".join(json.dumps(entry) + "\n" for entry in entries))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def refuse_folder(path: str | Path, marker: str, overwrite: bool) -> None:
     """Refuse an output folder that must not be written to.
 
@@ -146,6 +163,8 @@ def atomic_folder(path: str | Path, marker: str, overwrite: bool = False) -> Ite
         temporary.mkdir(parents=True)
         try:
             yield temporary
+            for entry in (*temporary.rglob("*"), temporary):
+                fsync(entry)
             # An empty folder gives way to a whole one, at once.
             with contextlib.suppress(OSError):
                 os.rename(temporary, path)

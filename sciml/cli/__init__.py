@@ -6,6 +6,7 @@ what it needs when it is called.
 
 import contextlib
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -106,8 +107,8 @@ def _terminable() -> Iterator[None]:
 
 def _after(arguments: list[str]) -> str:
     """What to do after an interruption."""
-    place = next((i for i, argument in enumerate(arguments) if argument in COMMANDS), len(arguments))
-    command = " ".join(arguments[place : place + (2 if "refine" in arguments[place : place + 1] else 1)])
+    words = [*itertools.dropwhile(lambda argument: argument not in COMMANDS, arguments)]
+    command = " ".join(words[: 2 if words[:1] == ["refine"] else 1])
     if command in ("train", "refine train"):
         replacing = ", in place of --overwrite" if "--overwrite" in arguments else ""
         return f"go on with the same command and --resume{replacing}"

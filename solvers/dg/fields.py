@@ -186,11 +186,8 @@ class TreeFunction:
         """
         mesh = overlay(self.mesh, other.mesh)
         basis, weights = self.cell.children_rule
-        one, two = (
-            u.coefficients if u.mesh is mesh else transfer(u.coefficients, u.mesh, mesh, self.cell)
-            for u in (self, other)
-        )
-        return float(mesh.volumes @ (np.abs((one - two) @ basis.T) @ weights))
+        values = (self.on(mesh).coefficients - other.on(mesh).coefficients) @ basis.T
+        return float(mesh.volumes @ (np.abs(values) @ weights))
 
     def errors(self, exact: Callable) -> dict[str, float]:
         """Return norms of u - exact by p + 3 Gauss nodes per axis.

@@ -166,7 +166,7 @@ class Galerkin:
 
     @property
     def essential_edges(self) -> np.ndarray:
-        """Numbers of the boundary edges where the solution is given."""
+        """Numbers of the boundary edges where the solution is given, ascending, shape (D,)."""
         edges, natural = self.mesh.boundary_edges, self.natural_edges
         return np.setdiff1d(edges, natural, assume_unique=True) if len(natural) else edges
 

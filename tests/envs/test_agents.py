@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,17 +14,15 @@ import sciml.envs  # noqa: F401
 from sciml.cli import main
 from sciml.envs import training
 from sciml.envs.agents import AGENT_FILE, Agent, AgentConfig, algorithm, environment, plan, preferences
-from sciml.envs.evaluation import compare_policies, error_at, error_with, held_out
+from sciml.envs.evaluation import compare_policies, error_with, held_out
 from sciml.envs.families import Mixture, family_registry
 from sciml.envs.imitation import imitate, wanted_actions
-from sciml.envs.policies import Doerfler, Threshold, Trace, TrueError, deploy, within_budget
+from sciml.envs.policies import Doerfler, TrueError, deploy
 from sciml.envs.render import episode
-from sciml.envs.reports import evaluate_agents
 from sciml.envs.states import COARSEN, KEEP, REFINE
 from sciml.envs.training import train_agent
 from sciml.envs.trees import TransportState
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
-from sciml.files import locked
 
 SMALL = AgentConfig(imitate=3, steps=400, segment=200, environments=2, validate=2, hidden=(16,), seed=5)
 
@@ -163,91 +160,6 @@ def test_segments_are_whole_roll_outs_and_no_more_than_asked(tmp_path: Path) -> 
     assert [record.get("steps", 0) for record in records] == [0, 48, 96]
 
 
-def test_an_evaluated_run_can_be_overwritten(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    config = replace(SMALL, imitate=1, steps=0, validate=1)
-    train_agent("advection", config, tmp_path / "run")
-    evaluate_agents([tmp_path / "run" / AGENT_FILE], families=["advection-tanh"], budget=20, problems=1)
-    assert (tmp_path / "run" / "evaluation-20" / "report.html").exists()
-    train_agent("advection", config, tmp_path / "run", overwrite=True)
-    assert not (tmp_path / "run" / "evaluation-20" / "report.html").exists()
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 - what others draw from
-    Agent.load(tmp_path / "run")
-    assert np.array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
-    assert torch.equal(before[1], torch.get_rng_state())
-
-
-def test_an_interrupted_evaluation_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dataclasses import replace
-
-    from sciml.envs import evaluation, reports
-
-    config = replace(SMALL, imitate=1, steps=0, validate=1)
-    train_agent("advection", config, tmp_path / "run")
-    run, unfinished = tmp_path / "run", tmp_path / "run" / "evaluation-20.unfinished.jsonl"
-
-    def evaluate(name: str = "", **options: Any) -> dict:
-        settings = {"families": ["advection-tanh"], "budget": 20, "problems": 3, **options}
-        return evaluate_agents([run], output=tmp_path / name if name else None, **settings)["results"]
-
-    whole = evaluate("whole")
-    assert not list(tmp_path.glob("*whole?*"))
-    steps: list[str] = []
-
-    def counting(module: object, name: str, last: int) -> None:
-        inner = getattr(module, name)
-
-        def counted(*arguments: object) -> object:
-            if steps.count(name) == last:
-                raise KeyboardInterrupt
-            steps.append(name)
-            return inner(*arguments)
-
-        monkeypatch.setattr(module, name, counted)
-
-    counting(evaluation, "_outcome", 0)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(families=["advection-steps"])
-    # Nothing was found that could get lost.
-    monkeypatch.undo()
-    counting(evaluation, "_outcome", 2)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate()
-    assert len(unfinished.read_text().splitlines()) == 3
-    with unfinished.open("a") as file:
-        file.write('[["torn')
-    assert not (run / "evaluation-20").exists()
-    monkeypatch.undo()
-    for options, name in (
-        ({"look_ahead": False}, "look_ahead was True"),
-        ({"families": ["advection-steps"]}, "fam"),
-    ):
-        with pytest.raises(OutputExistsError, match=rf"unfinished evaluation of other settings \({name}"):
-            evaluate(**options)
-    with locked(run / "evaluation-20"), pytest.raises(OutputExistsError, match="another process"):
-        evaluate()
-    # The last problem, then curves until the next interruption.
-    counting(evaluation, "_outcome", -1)
-    counting(reports, "run_policy", 60)
-    steps.clear()
-    with pytest.raises(KeyboardInterrupt):
-        evaluate()
-    assert steps.count("_outcome") == 1
-    monkeypatch.undo()
-    counting(evaluation, "_outcome", 0)
-    assert evaluate() == whole
-    assert not unfinished.exists()
-    monkeypatch.undo()
-    for text in ("no JSON\n", "[1, 2]\n", "null\n", '{"a": 1}\n', '{"unfinished evaluation": {}}\n[1]\n'):
-        unfinished.write_text(text)
-        with pytest.raises(OutputExistsError, match="is no unfinished evaluation"):
-            evaluate(overwrite=True)
-        assert unfinished.read_text() == text
-
-
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
@@ -321,47 +233,6 @@ def test_mixtures_draw_from_all_their_families() -> None:
         "advection-tanh",
         "advection-gaussians",
     }
-
-
-# Comparison
-
-
-def test_errors_between_meshes() -> None:
-    trace = Trace(np.array([10, 40]), np.array([40, 160]), np.array([1e-2, 1e-4]), None)  # type: ignore[arg-type]
-    assert error_at(trace, 80) == pytest.approx(1e-3)
-    assert error_at(trace, 1000) == pytest.approx(1e-4)
-
-
-def test_strategies_fill_the_budget_by_their_own_order() -> None:
-    env = environment("advection", AgentConfig(), start="coarse", family="advection-gaussians")
-    for state in held_out(env, 3):
-        for policy in (Threshold(0.1, "jump"), Doerfler(0.9, "jump")):
-            trace = deploy(policy, state, 40)
-            assert 37 <= trace.cells[-1] < 40
-        fine = deploy(Doerfler(0.3), state, 30).state
-        eta = fine.indicators["jump"]
-        order = np.argsort(-eta)
-        kept = within_budget(fine, order, 40)
-        assert (kept == order[: len(kept)]).all()
-        assert len(fine.refined(kept)) < 40 <= len(fine.refined(order[: len(kept) + 1]))
-
-
-def test_errors_at_equal_unknowns_are_of_neighbouring_meshes() -> None:
-    env = environment("advection", AgentConfig(), start="coarse")
-    state = held_out(env, 1)[0]
-    policy = Doerfler(0.05, "entering")
-    dense = deploy(policy, state, 60)
-    for cells in (20, 33, 41):
-        assert error_with(policy, state, cells, 4 * cells) == pytest.approx(
-            error_at(dense, 4 * cells), rel=0.2
-        )
-
-
-def test_held_out_problems_are_always_the_same_and_not_those_of_training() -> None:
-    env = environment("advection", AgentConfig())
-    first, again, others = held_out(env, 3), held_out(env, 3), held_out(env, 3, stream=0)
-    assert [state.problem.exact for state in first] == [state.problem.exact for state in again]
-    assert not {state.problem.exact for state in first} & {state.problem.exact for state in others}
 
 
 # Bad input and the command line

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sciml.errors import OutputExistsError, StorageError
-from sciml.files import exchanged_folder, locked, refuse_folder, refuse_input
+from sciml.files import append_lines, atomic_folder, exchanged_folder, locked, refuse_folder, refuse_input
 
 KILLED_EVERYWHERE = """
 import os, shutil
@@ -104,3 +104,58 @@ def test_an_input_is_refused_as_output_by_any_name(tmp_path: Path) -> None:
             refuse_input(target, file)
     with pytest.raises(OutputExistsError, match="holds the input"):
         refuse_input(tmp_path / "soft", tmp_path / "folder")
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "a link to one"])
+def test_a_folder_appears_as_a_whole(there: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    if there != "nothing":
+        (tmp_path / "disk").mkdir()
+        path.symlink_to("disk") if "link" in there else path.mkdir()
+    with atomic_folder(path, "run.json") as new:
+        for name in ("a", "run.json"):
+            (new / name).write_text(name)
+        # Nothing to be seen of it yet.
+        assert not path.exists() or not any(path.iterdir())
+    assert sorted(os.listdir(path)) == ["a", "run.json"]
+    assert path.is_symlink() == ("link" in there)
+    assert not [entry for entry in os.listdir(tmp_path) if entry.endswith(".tmp")]
+
+
+def test_the_marker_of_a_folder_is_replaced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    for name in ("mine.txt", "run.json", "z"):
+        (path / name).write_text("old")
+    replaced, replace = [], os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if len(replaced) == 2:
+            raise KeyboardInterrupt
+        replaced.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+
+    def write() -> None:
+        with atomic_folder(path, "run.json", overwrite=True) as new:
+            for name in ("run.json", "a", "z"):
+                (new / name).write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert sorted(replaced) == ["a", "z"]
+    assert {file.name: file.read_text() for file in path.iterdir()} == {
+        "a": "new",
+        "mine.txt": "old",
+        "run.json": "old",
+        "z": "new",
+    }
+
+
+def test_lines_are_added_whole(tmp_path: Path) -> None:
+    append_lines(tmp_path / "lines", [1])
+    append_lines(tmp_path / "lines", [{"a": [2]}, "b"])
+    assert (tmp_path / "lines").read_text() == '1\n{"a": [2]}\n"b"\n'
+    with pytest.raises(StorageError, match="choose another path"):
+        append_lines(tmp_path, [1])
