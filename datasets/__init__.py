@@ -3,11 +3,12 @@
 from . import recipes  # noqa: F401 - registers what ships with the suite
 from .engine import generate
 from .random_fields import GaussianRandomField
-from .reader import Dataset, FieldsDataset, OdeDataset, open_dataset
+from .reader import Dataset, FieldsDataset, OdeDataset, PointsDataset, open_dataset
 from .recipe import (
     FieldsLayout,
     FieldSpec,
     OdeLayout,
+    PointsLayout,
     Recipe,
     Trajectory,
     recipe_registry,
@@ -23,6 +24,8 @@ __all__ = [
     "GaussianRandomField",
     "OdeDataset",
     "OdeLayout",
+    "PointsDataset",
+    "PointsLayout",
     "Recipe",
     "Trajectory",
     "generate",

@@ -34,7 +34,7 @@ import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
 
-from .recipe import FieldsLayout, FieldSpec, OdeLayout, Trajectory
+from .recipe import FieldsLayout, FieldSpec, Layout, Trajectory
 
 __all__ = [
     "FORMAT_VERSION",
@@ -80,7 +80,7 @@ def fits(values: np.ndarray | float, dtype: np.typing.DTypeLike) -> bool:
         return bool((np.isinf(np.asarray(values).astype(dtype)) == np.isinf(values)).all())
 
 
-def declare_scalars(file: h5py.File, layout: FieldsLayout | OdeLayout, n: int, dtype: type) -> None:
+def declare_scalars(file: h5py.File, layout: Layout, n: int, dtype: type) -> None:
     """Write the parameters, as root attributes and in ``/scalars``, and room for the varying scalars."""
     file.attrs["simulation_parameters"] = texts(tuple(layout.parameters))
     scalars = file.create_group("scalars")

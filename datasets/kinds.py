@@ -7,8 +7,8 @@ import numpy as np
 
 from sciml.errors import DatasetFormatError
 
-from . import fields, ode
-from .recipe import FieldsLayout, Layout, OdeLayout, Trajectory
+from . import fields, ode, points
+from .recipe import FieldsLayout, Layout, OdeLayout, PointsLayout, Trajectory
 
 __all__ = ["bytes_per_trajectory", "create", "stored_dtype", "write"]
 
@@ -17,6 +17,8 @@ def create(file: h5py.File, layout: Layout, n: int) -> None:
     """Write the skeleton of a dataset of ``n`` trajectories into an empty file."""
     if isinstance(layout, FieldsLayout):
         fields.create_fields(file, layout, n)
+    elif isinstance(layout, PointsLayout):
+        points.create_points(file, layout, n)
     else:
         ode.create_ode(file, layout, n)
 
@@ -31,6 +33,8 @@ def write(file: h5py.File, layout: Layout, start: int, trajectories: Sequence[Tr
     """
     if isinstance(layout, FieldsLayout):
         fields.write_trajectories(file, layout, start, list(trajectories))
+    elif isinstance(layout, PointsLayout):
+        points.write_points(file, layout, start, trajectories)
     else:
         ode.write_states(file, layout, start, trajectories)
     rows = slice(start, start + len(trajectories))
@@ -46,16 +50,24 @@ def write(file: h5py.File, layout: Layout, start: int, trajectories: Sequence[Tr
         stored[rows] = values
 
 
-def stored_dtype(layout: Layout) -> type:
-    """Return the floating-point type in which fields and scalars are stored."""
-    return np.float64 if isinstance(layout, OdeLayout) else np.float32
+def stored_dtype(layout: Layout, name: str) -> type:
+    """Return the type in which a field or scalar is stored."""
+    if isinstance(layout, PointsLayout) and name.startswith("cells/"):
+        return np.int32
+    exact = isinstance(layout, OdeLayout) or (isinstance(layout, PointsLayout) and name == "positions")
+    return np.float64 if exact else np.float32
 
 
 def bytes_per_trajectory(layout: Layout) -> int:
-    """Return how much of a file one trajectory takes; frame 0 of a steady problem takes nothing."""
+    """Return how much of a file one trajectory takes, about so of points; frame 0 of a steady problem takes nothing."""
     if isinstance(layout, OdeLayout):
         return 8 * (int(np.prod(layout.shape)) + len(layout.scalars))
     entries = len(layout.scalars)
+    if isinstance(layout, PointsLayout):
+        entries += layout.size * (2 * layout.dim + sum(layout.dim**spec.rank for spec in layout.fields))
+        # About as many cells as points.
+        entries += layout.size * sum(points.VERTICES[kind] for kind in layout.cells)
+        return 4 * entries
     for spec in layout.fields:
         shape = layout.shape(spec)
         entries += int(np.prod(shape[1:] if layout.steady and spec.time_varying else shape))

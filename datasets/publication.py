@@ -53,6 +53,8 @@ __all__ = [
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 PARTS = ("train", "valid", "test")
+RAGGED_ROWS = 1 << 16
+"""Points whose statistics are taken at a time."""
 BIAS = 0.1
 """Of all trajectories drawn, so many may be rejected without a warning."""
 
@@ -201,9 +203,11 @@ def _sha256(path: Path) -> str:
 
 
 def _statistics(path: Path, rows: int) -> dict[str, dict[str, float | None]]:
-    """Statistics of every array with a trajectory axis, ``rows`` trajectories at a time."""
+    """Statistics of every array of numbers with a trajectory axis, ``rows`` trajectories at a time."""
     with open_hdf5(path) as file:
-        return {name: _moments(file, name, rows) for name in row_datasets(file)}
+        names = [name for name in row_datasets(file) if file[name].dtype.kind == "f"]
+        ragged = {name for name in names if "offsets" in file[name].attrs}
+        return {name: _moments(file, name, RAGGED_ROWS if name in ragged else rows) for name in names}
 
 
 def _moments(file: h5py.File, name: str, rows: int) -> dict[str, float | None]:

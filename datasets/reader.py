@@ -13,12 +13,22 @@ from sciml.registry import unknown_name
 
 from .fields import FORMAT_VERSION, check_fields
 from .ode import check_ode
+from .points import check_points
 from .record import Record
+from .rows import read_row
 
 if TYPE_CHECKING:
     from .windows import Windows
 
-__all__ = ["Dataset", "FieldsDataset", "OdeDataset", "is_pdebench", "open_dataset", "open_hdf5"]
+__all__ = [
+    "Dataset",
+    "FieldsDataset",
+    "OdeDataset",
+    "PointsDataset",
+    "is_pdebench",
+    "open_dataset",
+    "open_hdf5",
+]
 
 FLOW = ("density", "pressure", "Vx")
 """What each file of compressible flow of PDEBench holds."""
@@ -357,17 +367,78 @@ class FieldsDataset(Dataset):
         return values[(*(slice(None),) * leading, *(slice(None, None, stride),) * len(self.axes))]
 
 
+class PointsDataset(Dataset):
+    """A dataset of kind ``points``.
+
+    ``dataset.read("u", 3)`` returns the values of a field at the points of sample 3; ``dataset["u"]`` is the array on
+    disk, of all samples one after the other. The other attributes are those of `Dataset`.
+
+    Attributes
+    ----------
+    dim : int
+        Axes of space.
+    offsets : ndarray of int64, shape (n_trajectories + 1,)
+        Sample i has points offsets[i] to offsets[i + 1].
+    cells : tuple of str
+        Types of cells; their connectivity is the field "cells/<type>".
+    inputs, targets, code : tuple of str
+        The learning task: fields that are given and predicted, and scalars that are given.
+    weight : str
+        Field of quadrature weights, or "".
+    """
+
+    kind = "points"
+
+    def _problems(self) -> list[str]:
+        return check_points(self.file)
+
+    def _read_header(self) -> None:
+        super()._read_header()
+        file, attributes = self.file, self.file.attrs
+        self.times = np.zeros(1)
+        self.dim = int(attributes["n_spatial_dims"])
+        self.offsets = file["points/offsets"][()]
+        self.cells = tuple(file.get("cells", ()))
+        names = [_text(name) for name in file["fields"].attrs["field_names"]]
+        self._paths = {"positions": "points/positions", **{name: f"fields/{name}" for name in names}}
+        self._paths |= {f"cells/{kind}": f"cells/{kind}/connectivity" for kind in self.cells}
+        self.inputs, self.targets, self.code = (
+            tuple(_text(name) for name in attributes.get(key, ()))
+            for key in ("input_fields", "target_fields", "code_scalars")
+        )
+        self.weight = str(attributes.get("weight_field", ""))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names: positions, fields, cells."""
+        return tuple(self._paths)
+
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        file = self._open_file()
+        if name in self._paths:
+            return file[self._paths[name]]
+        if name in file["scalars"]:
+            return file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
+
+    def read(self, name: str, row: int) -> np.ndarray:
+        """Return a field of one sample, shape (points, [components]) or (cells, vertices)."""
+        return read_row(self.file, self[name].name, row)
+
+
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-KINDS: dict[str, type[Dataset]] = {reader.kind: reader for reader in (FieldsDataset, OdeDataset)}
+KINDS: dict[str, type[Dataset]] = {
+    reader.kind: reader for reader in (FieldsDataset, OdeDataset, PointsDataset)
+}
 
 
 def open_dataset(path: str | Path) -> Dataset:
     """Open a dataset of any kind for lazy NumPy access.
 
-    `FieldsDataset` or `OdeDataset` opens one of that kind only. Files of The Well that are on a
+    `FieldsDataset`, `OdeDataset` or `PointsDataset` opens one of that kind only. Files of The Well that are on a
     Cartesian grid open too; they have no ``/provenance``.
 
     Raises

@@ -28,6 +28,7 @@ __all__ = [
     "FieldsLayout",
     "Layout",
     "OdeLayout",
+    "PointsLayout",
     "Recipe",
     "Trajectory",
     "recipe_registry",
@@ -174,7 +175,71 @@ class OdeLayout:
         return (len(self.times), len(self.states))
 
 
-Layout = FieldsLayout | OdeLayout
+@dataclass(frozen=True)
+class PointsLayout:
+    """What every sample of a dataset of kind ``points`` holds: functions at points of a domain of its own.
+
+    A trajectory's fields are those that are declared, of shape (N,) or (N, components), "positions" of shape
+    (N, dim), and for each type of cells "cells/<type>", integers of shape (M, vertices of one). N and M may differ
+    from sample to sample.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    dim : int
+        1 to 3.
+    fields : tuple of FieldSpec
+        Whether they vary in time is not looked at: they do not.
+    size : int
+        About how many points a sample has, for estimates of memory.
+    cells : tuple of str
+        Types of cells in meshio's terms, such as "triangle" and "quad"; empty for a cloud.
+    scalars : tuple of str
+        Numbers that vary by sample.
+    parameters : dict
+        Numbers common to all samples.
+    inputs, targets : tuple of str
+        The learning task: positions and these fields predict which.
+    weight : str
+        The field of quadrature weights, whose sum is the size of the domain; "" if there is none.
+    code : tuple of str
+        Scalars that describe the domain or the problem, as inputs.
+    """
+
+    name: str
+    dim: int
+    fields: tuple[FieldSpec, ...]
+    size: int
+    cells: tuple[str, ...] = ()
+    scalars: tuple[str, ...] = ()
+    parameters: dict[str, float] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    weight: str = ""
+    code: tuple[str, ...] = ()
+    times: ClassVar[tuple[float, ...]] = (0.0,)
+
+    def __post_init__(self) -> None:
+        known = {spec.name for spec in self.fields}
+        used = {*self.inputs, *self.targets, *([self.weight] if self.weight else [])}
+        if not used <= known or not set(self.code) <= set(self.scalars):
+            strangers = sorted((used - known) | (set(self.code) - set(self.scalars)))
+            raise ConfigError(
+                f"layout {self.name!r} uses {strangers}: it declares fields {sorted(known)} and scalars "
+                f"{sorted(self.scalars)}"
+            )
+        if "positions" in known or any(name.startswith("cells/") for name in known):
+            raise ConfigError(
+                f"layout {self.name!r}: positions and cells are there anyway, do not declare them"
+            )
+
+    def components(self, spec: FieldSpec) -> tuple[int, ...]:
+        """Axes of a field after that of the points."""
+        return (self.dim,) * spec.rank
+
+
+Layout = FieldsLayout | OdeLayout | PointsLayout
 """What a recipe's trajectories hold; the class decides the kind of the file."""
 
 
@@ -183,7 +248,7 @@ class Trajectory:
     """One sample: arrays by field name, scalars, and the figures that show that it is right.
 
     A time-varying field of a steady problem is given without its time axis. A trajectory of kind
-    ``ode`` has one field, "states", of shape (times, components).
+    ``ode`` has one field, "states", of shape (times, components); for kind ``points`` see `PointsLayout`.
     """
 
     fields: dict[str, np.ndarray]

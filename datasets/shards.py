@@ -253,14 +253,14 @@ def _fault(recipe: Recipe, seed: int, trajectory: Trajectory) -> str:
             f"the trajectory with seed {seed} has checks {sorted(trajectory.checks)}, "
             f"the recipe declares limits for {sorted(recipe.check_limits)}: give both"
         )
-    dtype = stored_dtype(recipe.layout())
+    layout = recipe.layout()
     for name, values in {**trajectory.fields, **trajectory.scalars}.items():
         if np.iscomplexobj(np.asarray(values)):
             raise DatasetFormatError(
                 f"{name!r} of the trajectory with seed {seed} is complex: store its real and imaginary parts"
             )
         with np.errstate(over="ignore"):
-            finite = np.isfinite(np.asarray(values).astype(dtype)).all()
+            finite = np.isfinite(np.asarray(values).astype(stored_dtype(layout, name))).all()
         if not finite:
             return f"{name!r} is not finite"
     for name, limit in recipe.check_limits.items():

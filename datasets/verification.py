@@ -22,10 +22,20 @@ from sciml.errors import ConfigError, SciMLError
 from sciml.provenance import collect
 
 from .kinds import stored_dtype
-from .reader import Dataset, FieldsDataset, open_dataset
-from .recipe import ATTEMPTS, Layout, OdeLayout, Recipe, Trajectory, recipe_registry, trajectory_seeds
+from .points import VERTICES
+from .reader import Dataset, FieldsDataset, PointsDataset, open_dataset
+from .recipe import (
+    ATTEMPTS,
+    Layout,
+    OdeLayout,
+    PointsLayout,
+    Recipe,
+    Trajectory,
+    recipe_registry,
+    trajectory_seeds,
+)
 from .record import Record
-from .rows import checksums, header_checksum
+from .rows import checksums, header_checksum, read_row
 
 __all__ = ["UNCHECKED", "Finding", "is_verified", "recipe_of", "sampled", "self_convergence", "verify"]
 
@@ -133,16 +143,17 @@ def _read(data: Dataset, layout: Layout, row: int) -> Trajectory:
     for name in data.fields:
         stored = data[name]
         last = isinstance(data, FieldsDataset) and data.steady and data.is_time_varying(name)
-        values[name] = stored[row, -1] if last else stored[row]
+        values[name] = stored[row, -1] if last else read_row(data.file, stored.name, row)
     return Trajectory(values, {name: float(data[name][row]) for name in layout.scalars})
 
 
 def _as_stored(trajectory: Trajectory, layout: Layout) -> Trajectory:
-    dtype = stored_dtype(layout)
     values: dict[str, np.ndarray] = {
-        name: np.asarray(field).astype(dtype) for name, field in trajectory.fields.items()
+        name: np.asarray(field).astype(stored_dtype(layout, name))
+        for name, field in trajectory.fields.items()
     }
-    return Trajectory(values, {name: float(dtype(value)) for name, value in trajectory.scalars.items()})
+    scalars = {name: float(stored_dtype(layout, name)(value)) for name, value in trajectory.scalars.items()}
+    return Trajectory(values, scalars)
 
 
 def _same_bits(a: Trajectory, b: Trajectory) -> bool:
@@ -250,9 +261,16 @@ def _layout(data: Dataset, layout: Layout) -> Finding:
     declared: dict[str, tuple[int, ...]]
     if isinstance(layout, OdeLayout):
         declared = {"states": (data.n_trajectories, *layout.shape)}
+    elif isinstance(layout, PointsLayout):
+        declared = {
+            "positions": (layout.dim,),
+            **{spec.name: layout.components(spec) for spec in layout.fields},
+        }
+        declared |= {f"cells/{kind}": (VERTICES[kind],) for kind in layout.cells}
     else:
         declared = {spec.name: (data.n_trajectories, *layout.shape(spec)) for spec in layout.fields}
-    found = {name: data[name].shape for name in data.fields}
+    ragged = isinstance(data, PointsDataset)
+    found = {name: data[name].shape[1:] if ragged else data[name].shape for name in data.fields}
     same = found == declared and len(data.times) == len(layout.times)
     return Finding("layout", "as the recipe declares" if same else f"{found}, declared {declared}", same)
 

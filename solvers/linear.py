@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +22,9 @@ class DirectSolver:
     matrix : sparse array, shape (m, m)
     tolerance : float
         Largest accepted relative residual |A x - b| / (|A| |x| + |b|) in the maximum norm.
+    pivoting : float
+        A diagonal pivot is accepted if it is at least so large relative to the rest of its column. 0 keeps the order
+        that leaves little fill as long as pivots are not zero, as those of saddle-point matrices need not be.
 
     Raises
     ------
@@ -33,13 +37,14 @@ class DirectSolver:
     array([1. , 0.5])
     """
 
-    def __init__(self, matrix: sp.csr_array, tolerance: float = 1e-10) -> None:
+    def __init__(self, matrix: sp.csr_array, tolerance: float = 1e-10, pivoting: float = 1.0) -> None:
         self.matrix = matrix
         self.tolerance = tolerance
         self._norm = float(abs(matrix).sum(axis=1).max())
+        # Nearly symmetric patterns: minimum degree on A^T + A leaves far less fill than COLAMD.
+        order: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}}
         try:
-            # Nearly symmetric patterns: minimum degree on A^T + A leaves far less fill than COLAMD.
-            self._lu = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+            self._lu = splu(matrix.tocsc(), diag_pivot_thresh=pivoting, **order)
         except RuntimeError as error:
             raise ConvergenceError(
                 f"the {matrix.shape[0]} x {matrix.shape[1]} matrix is singular ({error}): check the boundary data"

@@ -6,10 +6,13 @@ A class is named as its recipe, with the suffix ``Recipe``: ``heat-star`` is `He
 from .conservation_laws import AdvectionRecipe, BurgersRecipe, KdvRecipe
 from .darcy import DarcyRecipe
 from .darcy_star import DarcyStarRecipe
+from .elasticity import ElasticityRecipe
 from .heat_star import HeatStarRecipe
 from .navier_stokes import NavierStokesRecipe
 from .odes import LorenzRecipe, LotkaVolterraRecipe
+from .pipe_flow import PipeFlowRecipe
 from .poisson_star import PoissonStarRecipe
+from .poisson_star_cloud import PoissonStarCloudRecipe
 from .reactions import AllenCahnRecipe, GrayScottRecipe, KuramotoSivashinskyRecipe, ReactionDiffusionRecipe
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "BurgersRecipe",
     "DarcyRecipe",
     "DarcyStarRecipe",
+    "ElasticityRecipe",
     "GrayScottRecipe",
     "HeatStarRecipe",
     "KdvRecipe",
@@ -25,6 +29,8 @@ __all__ = [
     "LorenzRecipe",
     "LotkaVolterraRecipe",
     "NavierStokesRecipe",
+    "PipeFlowRecipe",
+    "PoissonStarCloudRecipe",
     "PoissonStarRecipe",
     "ReactionDiffusionRecipe",
 ]

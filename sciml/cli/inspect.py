@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import tyro
 
 from sciml.errors import ConvergenceError
@@ -12,7 +13,7 @@ from sciml.errors import ConvergenceError
 from .parsing import parse, print_table
 
 if TYPE_CHECKING:
-    from sciml.datasets import Dataset, FieldsDataset, OdeDataset
+    from sciml.datasets import Dataset, FieldsDataset, OdeDataset, PointsDataset
 
 __all__ = ["run"]
 
@@ -61,7 +62,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
 
 def _inspect(path: Path, options: InspectArguments) -> list[str]:
     """Print one file; return what failed."""
-    from sciml.datasets import FieldsDataset, OdeDataset, open_dataset
+    from sciml.datasets import FieldsDataset, OdeDataset, PointsDataset, open_dataset
 
     with open_dataset(path) as data:
         print(f"{data.path}: {data.name}, {data.n_trajectories} trajectories, kind {data.kind}")
@@ -69,6 +70,8 @@ def _inspect(path: Path, options: InspectArguments) -> list[str]:
             _print_fields(data)
         elif isinstance(data, OdeDataset):
             _print_states(data)
+        elif isinstance(data, PointsDataset):
+            _print_points(data)
         failed = _print_measures(data)
         if data.provenance:
             equation = data.provenance.get("equation")
@@ -107,6 +110,36 @@ def _print_states(data: "OdeDataset") -> None:
     print_table(
         ["component", "description"],
         [list(pair) for pair in zip(data.components, descriptions, strict=True)],
+    )
+
+
+def _print_points(data: "PointsDataset") -> None:
+    counts = np.diff(data.offsets)
+    print(
+        f"  points: {counts.min()} to {counts.max()} of a sample in {data.dim} dimensions, {counts.sum()} in all"
+    )
+    for kind in data.cells:
+        print(f"  cells: {data[f'cells/{kind}'].shape[0]} of type {kind} in all")
+    if data.code:
+        print(f"  code: {len(data.code)} scalars, {data.code[0]} to {data.code[-1]}")
+    print()
+    roles = {
+        **dict.fromkeys(data.inputs, "input"),
+        **dict.fromkeys(data.targets, "target"),
+        data.weight: "weight",
+    }
+    names = [name for name in data.fields if name != "positions" and not name.startswith("cells/")]
+    print_table(
+        ["field", "components", "role", "description"],
+        [
+            [
+                name,
+                int(np.prod(data[name].shape[1:])),
+                roles.get(name, ""),
+                data[name].attrs.get("description", ""),
+            ]
+            for name in names
+        ],
     )
 
 

@@ -14,7 +14,7 @@ from .parsing import parse
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sciml.datasets import FieldsDataset
+    from sciml.datasets import FieldsDataset, PointsDataset
 
 __all__ = ["run"]
 
@@ -44,7 +44,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     """Draw frames, a space-time image, a spectrum, an animation or states of one trajectory."""
     options = parse(PlotArguments, "sciml plot", arguments, "Draw one trajectory of a dataset.", EXAMPLE)
 
-    from sciml.datasets import FieldsDataset, OdeDataset, open_dataset, plots
+    from sciml.datasets import FieldsDataset, OdeDataset, PointsDataset, open_dataset, plots
 
     suffix = ANIMATIONS[0] if options.kind == "animation" else PICTURES[0]
     path = Path(options.output or Path(options.file).with_suffix(suffix).name)
@@ -60,6 +60,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         if isinstance(data, OdeDataset):
             _refuse_fields(options, path)
             figure = plots.plot_states(data, options.trajectory)
+        elif isinstance(data, PointsDataset):
+            figure = _draw_points(data, options, path)
         elif isinstance(data, FieldsDataset) and moving:
             plots.animate(data, path, options.field, options.trajectory)
         elif isinstance(data, FieldsDataset):
@@ -68,6 +70,16 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], dpi=120)
     print(f"wrote {path}")
+
+
+def _draw_points(data: "PointsDataset", options: PlotArguments, path: Path) -> "Figure":
+    from sciml.datasets.point_plots import plot_points
+
+    if options.kind not in ("auto", "fields"):
+        raise ConfigError(f"kind={options.kind!r}: {options.file} holds functions at points, leave it out")
+    if path.suffix in ANIMATIONS:
+        raise ConfigError(f"output {str(path)!r}: functions at points are drawn into {', '.join(PICTURES)}")
+    return plot_points(data, options.field, options.trajectory)
 
 
 def _draw_fields(data: "FieldsDataset", options: PlotArguments) -> "Figure":

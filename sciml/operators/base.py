@@ -87,6 +87,11 @@ class Operator(nn.Module):
             getattr(self, f"{name}_mean").copy_(torch.cat(means))
             getattr(self, f"{name}_std").copy_(torch.cat(deviations))
 
+    @property
+    def axes(self) -> int:
+        """Axes of the input between batch and channels: those of the box."""
+        return len(self.periodic)
+
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if a grid is too coarse for the model."""
         raise NotImplementedError
@@ -103,9 +108,9 @@ class Operator(nn.Module):
         ConfigError
             If channels, axes or the precision do not fit, or the grid is too coarse.
         """
-        if a.ndim != len(self.periodic) + 2 or a.shape[-1] != self.in_channels:
+        if a.ndim != self.axes + 2 or a.shape[-1] != self.in_channels:
             raise ConfigError(
-                f"{type(self).__name__} input of shape {tuple(a.shape)}: expected (batch, {len(self.periodic)} axes, "
+                f"{type(self).__name__} input of shape {tuple(a.shape)}: expected (batch, {self.axes} axes, "
                 f"{self.in_channels} channels)"
             )
         if a.dtype != self.input_mean.dtype:
