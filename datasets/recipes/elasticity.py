@@ -84,9 +84,9 @@ class ElasticityRecipe(Recipe):
         "across": (4, MOST),
     }
 
-    angles: int = 54
+    angles: int = 108
     """Points on a ring, an even number."""
-    rings: int = 18
+    rings: int = 9
     """Rings of points."""
     modes: int = 8
     """Largest wavenumber of the void's boundary."""

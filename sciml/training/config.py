@@ -40,6 +40,8 @@ class TrainConfig:
     """Frames that are given, from there."""
     n_out: int = 0
     """Frames ahead; 0 goes to the last one."""
+    code: bool = False
+    """Of clouds of points: give every point the scalars that describe its sample, too."""
     n_train: int = 0
     """Training samples, from the start of the file; 0 takes all but the test and validation samples."""
     n_valid: int = 0

@@ -1,4 +1,4 @@
-"""Supervised pairs from datasets of kind ``fields``."""
+"""Supervised pairs from datasets: of kind ``fields``; those of kind ``points`` are read by `sciml.training.clouds`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.datasets import FieldsDataset
+from sciml.datasets import FieldsDataset, PointsDataset, open_dataset
 from sciml.errors import ConfigError
 from sciml.operators.base import unrepeated
 
@@ -47,6 +47,11 @@ class Pairs:
         Which task, never ``auto``.
     last_channels : tuple of int
         Channels of the inputs with the last given frame of the targets'; empty if they are not all there.
+    cloud : bool
+        Whether these are functions at points, see `sciml.operators.clouds`: the grid is the list of points then, and
+        ``periodic`` has one value for each coordinate of a position.
+    code : tuple of str
+        Scalars that are the last channels of a cloud.
     """
 
     inputs: Tensor
@@ -61,6 +66,8 @@ class Pairs:
     history: int = 0
     task: TaskName = "steady"
     last_channels: tuple[int, ...] = ()
+    cloud: bool = False
+    code: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -130,6 +137,7 @@ def load_pairs(
     n_in: int = 1,
     n_out: int = 0,
     start: int = 0,
+    code: bool = False,
 ) -> Pairs:
     """Read a learning task from a dataset that declares its input and target fields.
 
@@ -145,6 +153,8 @@ def load_pairs(
         frames to the next one, again and again. ``auto`` is ``steady`` for steady problems, else ``final``.
     n_in, n_out, start : int
         ``n_out=0`` goes to the last frame; ``start`` is the first one that is used.
+    code : bool
+        Of clouds of points: give the scalars that describe a sample, too.
 
     Raises
     ------
@@ -153,6 +163,18 @@ def load_pairs(
     DatasetFormatError
         If the file cannot be read.
     """
+    with open_dataset(path) as data:
+        if isinstance(data, PointsDataset):
+            from .clouds import load_clouds  # which imports this module
+
+            if stride != 1 or task not in ("auto", "steady") or (n_in, n_out, start) != (1, 0, 0):
+                raise ConfigError(
+                    f"{str(path)!r} holds functions at points, without a grid or frames: leave out stride={stride}, "
+                    f"task={task!r}, n_in={n_in}, n_out={n_out}, start={start}"
+                )
+            return load_clouds(data, code)
+    if code:
+        raise ConfigError(f"code=True: {str(path)!r} holds no clouds of points; leave it out")
     with FieldsDataset(path) as data:
         if not (data.inputs and data.targets):
             raise ConfigError(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sciml.files import atomic_folder, refuse_folder, write_json
-from sciml.operators import Operator
+from sciml.operators import GeoFNO, Operator
 
-from .data import Pairs
+from .data import Pairs, rows_on
 from .held_out import at_strides, frame_times, held_out_pairs, model_header, read_pairs, unseen_rows
 from .parallel import resolve_device
 from .plots import draw_samples
@@ -60,7 +60,8 @@ def evaluate(
         the metrics of `sciml.training.scores.scores`: "no_skill", "relative_l2" and "relative_h1" (means over the
         samples), "median_relative_l2", "worst_relative_l2", "pdebench", "well", "spectrum", "frames",
         "correlation_time", where they are defined; "seconds_per_sample", wall-clock time to predict one whole sample
-        (all frames of a roll-out), in batches of "batch_size" on "device", after one batch that does not count.
+        (all frames of a roll-out), in batches of "batch_size" on "device", after one batch that does not count; of a
+        `GeoFNO` "folded", the share of points where its deformation turns orientations over.
 
     Raises
     ------
@@ -104,6 +105,8 @@ def evaluate(
                 "device": device_name(model),
             }
         )
+        if isinstance(model, GeoFNO):
+            rows[-1]["folded"] = _folded(model, part)
         if finest is None or stride < finest[0]:
             finest = stride, part, prediction
     if output is not None and finest is not None:
@@ -122,6 +125,13 @@ def timed_prediction(model: Operator, pairs: Pairs) -> tuple[Tensor, float]:
     # Results are on the CPU: nothing is still to be computed when they are there.
     prediction = predict_pairs(model, pairs, BATCH)
     return prediction, (time.perf_counter() - started) / len(pairs)
+
+
+def _folded(model: GeoFNO, pairs: Pairs) -> float:
+    """Share of the points of all samples where the deformation turns orientations over."""
+    device = model.input_mean.device
+    rows = (rows_on(device, pairs.inputs, slice(row, row + 1)) for row in range(len(pairs)))
+    return float(torch.cat([model.folded(row) for row in rows]).mean())
 
 
 def device_name(model: Operator) -> str:

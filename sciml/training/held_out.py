@@ -56,7 +56,7 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
         If the dataset's fields or grid are not of the run's kind, or it was predicted by a model.
     """
     trained, settings = header["data"], header["train"]
-    frames = settings["n_in"], settings["n_out"], settings["start"]
+    frames = settings["n_in"], settings["n_out"], settings["start"], settings["code"]
     pairs = load_pairs(data, stride, settings["task"], *frames)
     if "predicted_by" in pairs.config:
         raise ConfigError(
@@ -147,6 +147,8 @@ def thinned(pairs: Pairs, factor: int, axes: int) -> Pairs:
     ConfigError
         If the factor does not divide the nodes of periodic axes and the intervals of bounded ones.
     """
+    if pairs.cloud and factor != 1:
+        raise ConfigError(f"stride={factor}: clouds have no grid, generate them with other points")
     for m, wraps in zip(pairs.resolution[:axes], pairs.periodic, strict=False):
         if factor < 1 or (m if wraps else m - 1) % factor or m <= factor:
             raise ConfigError(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.files import locked, write_json
 from sciml.metrics import relative_l2
-from sciml.operators import FNOConfig, Operator
+from sciml.operators import CloudOperator, FNOConfig, Operator, operator_registry
 from sciml.operators.base import MODEL_FILE, operator_of
 from sciml.provenance import jsonable
 from sciml.runs import open_run
@@ -144,7 +144,10 @@ class _Trainer:
         self.config, self.output, self.device, self.team = config, output, device, processes
         model = FNOConfig() if model is None else model
         operator_type = operator_of(model)
-        pairs = load_pairs(data, config.stride, config.task, config.n_in, config.n_out, config.start)
+        pairs = load_pairs(
+            data, config.stride, config.task, config.n_in, config.n_out, config.start, config.code
+        )
+        model = _fitted(model, operator_type, pairs, data)
         rows = config.split(len(pairs))
         self.fit, self.valid, self.test = (pairs.subset(part) for part in rows)
         if config.symmetric and not pairs.turnable:
@@ -344,6 +347,20 @@ class _Trainer:
             self._save_model(MODEL_FILE, self.best or self.average)
         self.team.wait()
         return result
+
+
+def _fitted(model: Any, operator_type: type[Operator], pairs: Pairs, data: Path) -> Any:
+    """The architecture with the size of a cloud's code, if it is one for what the dataset holds."""
+    takes_clouds = issubclass(operator_type, CloudOperator)
+    if takes_clouds != pairs.cloud:
+        known = ", ".join(
+            name
+            for name in operator_registry
+            if issubclass(operator_registry[name], CloudOperator) == pairs.cloud
+        )
+        held = "functions at points" if pairs.cloud else "functions on a grid"
+        raise ConfigError(f"{operator_type.__name__}: {str(data)!r} holds {held}; choose {known}")
+    return replace(model, code_size=len(pairs.code)) if takes_clouds else model
 
 
 def _copied(model: Operator) -> Average:

@@ -48,6 +48,8 @@ class Objective:
                     f"unroll={config.unroll}: {pairs.windows} frames follow the given ones, ask for fewer steps in "
                     "a row"
                 )
+        if config.loss == "h1" and pairs.cloud:
+            raise ConfigError("loss='h1': scattered points have no differences; use loss='l2'")
         if config.loss == "h1" and min(pairs.resolution) < 3:
             raise ConfigError(
                 f"loss='h1' on {' x '.join(map(str, pairs.resolution))} nodes: differences need three along each axis, "

@@ -131,22 +131,19 @@ def draw_samples(pairs: Pairs, prediction: Tensor, spacetime: bool = False) -> "
     """Draw the median and the three worst samples: input, target, prediction and error of the first field.
 
     Of frames in one dimension all are shown, as an image over space and time; of frames in more, the last one.
-    Of volumes the middle slice is shown.
+    Of volumes the middle slice is shown. Clouds of points have no input but their places.
     """
     import matplotlib.pyplot as plt
 
-    errors = relative_errors(prediction, pairs).numpy()
-    order = np.argsort(errors)
-    chosen = list(zip(WORST, order[::-1].tolist(), strict=False))
-    median = int(order[len(order) // 2])
-    if median not in [row for _, row in chosen]:
-        chosen.insert(0, ("median", median))
+    if pairs.cloud:
+        return _draw_clouds(pairs, prediction)
+    chosen = _median_and_worst(relative_errors(prediction, pairs).numpy())
     framed, dim = spacetime or bool(pairs.history), len(pairs.resolution) - spacetime
     figure, axes = plt.subplots(
         len(chosen), 4, figsize=(12, 2.8 * len(chosen)), layout="constrained", squeeze=False
     )
     channel = max(pairs.history - 1, 0) * pairs.targets.shape[-1]
-    for line, (label, row) in zip(axes, chosen, strict=True):
+    for line, (label, row, error) in zip(axes, chosen, strict=True):
         given = pairs.inputs[row, ..., channel]
         given = given[..., 0] if spacetime else given
         target, guess = (values[row, ..., 0] for values in (pairs.targets, prediction))
@@ -161,7 +158,7 @@ def draw_samples(pairs: Pairs, prediction: Tensor, spacetime: bool = False) -> "
         panels: list[tuple[str, Tensor, dict[str, Any]]] = [
             (f"input {pairs.names[0][0]}", given, {}),
             (f"target {pairs.names[1][0]}", target, span),
-            (f"prediction ({label}, {errors[row]:.2%})", guess, span),
+            (f"prediction ({label}, {error:.2%})", guess, span),
             ("error", guess - target, {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}),
         ]
         for ax, (title, values, options) in zip(line, panels, strict=True):
@@ -181,6 +178,46 @@ def draw_samples(pairs: Pairs, prediction: Tensor, spacetime: bool = False) -> "
                 ax.set(xlabel="space", ylabel="time")
             ax.set_title(title)
     return figure
+
+
+def _draw_clouds(pairs: Pairs, prediction: Tensor) -> "Figure":
+    """Draw the median and the three worst samples at their points."""
+    import matplotlib.pyplot as plt
+
+    from sciml.datasets.point_plots import draw_points
+
+    dim = len(pairs.periodic)
+    chosen = _median_and_worst(relative_errors(prediction, pairs).numpy())
+    figure = plt.figure(figsize=(10, 2.8 * len(chosen)), layout="constrained")
+    for line, (label, row, error) in enumerate(chosen):
+        inside = pairs.inputs[row, :, dim] > 0
+        shown = pairs.inputs[..., :dim], pairs.targets[..., 0], prediction[..., 0]
+        x, target, guess = (values[row, inside].numpy() for values in shown)
+        span = {"vmin": float(target.min()), "vmax": float(target.max())} if dim > 1 else {}
+        largest = float(np.abs(np.nan_to_num(guess - target, posinf=0.0, neginf=0.0)).max())
+        extremes = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest} if dim > 1 else {}
+        panels: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
+            (f"target {pairs.names[1][0]}", target, span),
+            (f"prediction ({label}, {error:.2%})", guess, span),
+            ("error", guess - target, extremes),
+        )
+        for place, (title, values, options) in enumerate(panels, 3 * line + 1):
+            ax = figure.add_subplot(len(chosen), 3, place, projection="3d" if dim == 3 else None)
+            image = draw_points(ax, x, values, None, **options)
+            if dim > 1:
+                figure.colorbar(image, ax=ax, shrink=0.8)
+            ax.set_title(title)
+    return figure
+
+
+def _median_and_worst(errors: np.ndarray) -> list[tuple[str, int, float]]:
+    """Labels, rows and errors of the median sample and the three worst."""
+    order = np.argsort(errors)
+    chosen = list(zip(WORST, order[::-1].tolist(), strict=False))
+    median = int(order[len(order) // 2])
+    if median not in [row for _, row in chosen]:
+        chosen.insert(0, ("median", median))
+    return [(label, row, float(errors[row])) for label, row in chosen]
 
 
 def plot_curves(groups: list[dict[str, Any]], histories: dict[str, list[dict[str, float]]]) -> "Figure":

@@ -46,12 +46,19 @@ def relative_errors(prediction: Tensor, pairs: Pairs) -> Tensor:
 def no_skill_errors(pairs: Pairs) -> dict[str, float]:
     """Return mean relative L2 errors of predictions that take no model, by name; a model should do better.
 
-    "zero": 1. "mean": of the mean of all other samples' targets, absent for one sample. "last frame": of the last given
-    frame, where what is predicted is among the inputs.
+    "zero": 1. "mean": of the mean of all other samples' targets, of clouds of points of one number; absent for one
+    sample. "last frame": of the last given frame, where what is predicted is among the inputs.
     """
     guesses: dict[str, Tensor] = {}
     n, targets = len(pairs), pairs.targets
-    if n > 1:
+    if n > 1 and pairs.cloud:
+        # Points are not the same: one value for all.
+        mask = torch.ones_like(targets) if pairs.mask is None else pairs.mask.expand_as(targets)
+        total, count = (
+            (values * mask).flatten(0, 1).double().sum(0) for values in (targets, torch.ones_like(targets))
+        )
+        guesses["mean"] = (total / count).to(targets).expand_as(targets)
+    elif n > 1:
         guesses["mean"] = (targets.sum(0) - targets) / (n - 1)
     if pairs.last_given is not None:
         guesses["last frame"] = pairs.last_given
@@ -88,7 +95,7 @@ def scores(
         and channels; up to the first frame with an error that is not finite.
         "correlation_time": `sciml.metrics.correlation_time`, "mean" over samples of at most the "horizon", the
         time that is predicted, and how many samples "never" fall below the "threshold".
-        With a mask: relative errors only, the others do not know what is left out.
+        With a mask, and of clouds of points, which are no grid: relative errors in L2 only.
     """
     framed = times is not None
     p, u = frames_first(prediction, framed), frames_first(pairs.targets, framed)
@@ -101,11 +108,11 @@ def scores(
                 "relative_l2": float(l2.mean()),
                 "median_relative_l2": float(l2.quantile(0.5)),
                 "worst_relative_l2": float(l2.max()),
-                **_relative_h1(p, u, pairs),
+                **({} if pairs.cloud else _relative_h1(p, u, pairs)),
             }
         ),
     }
-    if pairs.mask is None:
+    if pairs.mask is None and not pairs.cloud:
         result |= _unmasked(p, u, pairs)
     if times is not None:
         result["frames"] = _by_frame(p, u, pairs, times)

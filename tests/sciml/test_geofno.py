@@ -1,0 +1,383 @@
+"""Geo-FNO and its baselines: what does not change the function, deformations, training on clouds, what is refused."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sciml.cli import main
+from sciml.datasets import FieldSpec, PointsDataset, PointsLayout, Recipe, Trajectory, generate
+from sciml.errors import ConfigError
+from sciml.metrics import relative_l2
+from sciml.operators import (
+    CloudOperator,
+    GeoFNO,
+    GeoFNOConfig,
+    InterpolatedFNO,
+    Operator,
+    PointMLP,
+    cloud,
+)
+from sciml.operators import geofno as module
+from sciml.training import TrainConfig, evaluate, train
+from sciml.training.data import load_pairs
+
+SMALL = {"modes": (6,), "point_modes": (4,), "width": 8, "latent": 8, "deformation_width": 16}
+
+
+def geofno(dim: int = 2, fields: int = 1, code: int = 3, **changes: Any) -> GeoFNO:
+    """A small model with a deformation that is not the identity."""
+    torch.manual_seed(0)
+    channels = dim + 1 + fields + code
+    model = GeoFNO(channels, 2, (False,) * dim, code_size=code, **{**SMALL, **changes}).double()
+    if model.deformation is not None:
+        nn.init.normal_(model.deformation.out.weight, std=0.02)
+    return model.eval()
+
+
+def clouds(dim: int = 2, n: int = 90, fields: int = 1, code: int = 3, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (3, n, dim), (3, n, fields), (3, code)
+    return cloud(*(torch.rand(*size, generator=generator, dtype=torch.float64) for size in sizes))
+
+
+MODELS = {
+    "geofno": geofno,
+    "interpolated": lambda **more: InterpolatedFNO(
+        7, 2, config=None, modes=(4,), width=8, grid=9, code_size=3, **more
+    ).double(),
+    "point": lambda **more: PointMLP(7, 2, width=16, code_size=3, **more).double(),
+}
+every = pytest.mark.parametrize("name", MODELS)
+
+
+@every
+def test_order_and_filling_up_do_not_matter(name: str) -> None:
+    torch.manual_seed(0)
+    model: CloudOperator = MODELS[name]().eval()
+    a = clouds()
+    u = model(a)
+    assert u.shape == (3, 90, 2)
+    assert u.std() > 1e-3
+    order = torch.randperm(90)
+    assert torch.allclose(model(a[:, order]), u[:, order], atol=1e-12)
+    filled = torch.cat([a, a[:, :7]], 1)
+    filled[:, 90:, 2] = 0
+    assert torch.allclose(model(filled)[:, :90], u, atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("deformation", ["learned", "none", "given"])
+def test_in_all_dimensions_and_in_parts(dim: int, deformation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = geofno(dim, dim, deformation=deformation)
+    a = clouds(dim, 150, dim)
+    with torch.no_grad():
+        u = model(a)
+        monkeypatch.setattr(module, "LARGEST", 100)
+        assert torch.allclose(model(a), u, atol=1e-12)
+    assert u.shape == (3, 150, 2)
+    assert u.std() > 1e-3
+
+
+def test_points_with_half_their_weight_twice_are_the_same_function() -> None:
+    model, a = geofno(), clouds()
+    twice = torch.cat([a, a], 1)
+    twice[..., 2] /= 2
+    assert torch.allclose(model(twice)[:, :90], model(a), atol=1e-12)
+    # Plain sums, as published, give another function, of another size.
+    summed = torch.cat([a, a], 1)
+    change = (model(summed)[:, :90] - model(a)).norm() / model(a).norm()
+    assert change > 0.01
+
+
+def test_more_points_of_the_same_function_change_little() -> None:
+    """Uniform random points: sums are Monte Carlo integrals. Midpoints of cells: second order."""
+    model = geofno(code=0, frequencies=1)
+
+    def on_midpoints(n: int) -> Tensor:
+        t = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        x = torch.stack(torch.meshgrid(t, t, indexing="ij"), -1).flatten(0, 1)[None]
+        probe = torch.tensor([[[0.2, 0.3], [0.7, 0.6]]], dtype=torch.float64)
+        points = torch.cat([probe, x], 1)
+        f = torch.sin(3 * points[..., :1] + points[..., 1:])
+        weights = torch.full(points.shape[:2], 1 / n**2, dtype=torch.float64)
+        weights[:, :2] = 1e-12
+        return model(cloud(points, f, None, weights))[0, :2].detach()
+
+    exact = on_midpoints(320)
+    sizes = (16, 20, 28, 40, 56)
+    errors = [float((on_midpoints(n) - exact).norm()) for n in sizes]
+    assert -np.polyfit(np.log(sizes), np.log(errors), 1)[0] > 1.85
+
+
+def test_given_coordinates_are_those_of_the_box() -> None:
+    none, given = geofno(deformation="none"), geofno(fields=3, deformation="given")
+    state = none.state_dict()
+    first = state["lifting.0.weight"]
+    state["lifting.0.weight"] = torch.cat([first[:, :2], 0 * first[:, :2], first[:, 2:]], 1)
+    for part in ("mean", "std"):
+        values = state[f"input_{part}"]
+        filled = torch.full((2,), float(part == "std"), dtype=torch.float64)
+        state[f"input_{part}"] = torch.cat([values[:3], filled, values[3:]])
+    given.load_state_dict(state)
+    a = clouds()
+    coordinates = a[..., :2] / 1.25
+    assert torch.allclose(given(torch.cat([a[..., :3], coordinates, a[..., 3:]], -1)), none(a), atol=1e-12)
+    # They stay as they are.
+    b = torch.cat([a[..., :3], coordinates, a[..., 3:]], -1)
+    given.set_normalisers(b, torch.rand(3, 90, 2))
+    assert given.input_mean[3:5].tolist() == [0, 0]
+    assert given.input_std[3:5].tolist() == [1, 1]
+
+
+def test_derivatives_by_points_and_code() -> None:
+    model, a = geofno(), clouds(n=40)
+
+    def function(points: Tensor, code: Tensor) -> Tensor:
+        return model(cloud(points, a[:1, :, 3:4], code)).sum((0, 1))
+
+    points, code = a[:1, :, :2].clone().requires_grad_(), a[:1, 0, 4:].clone().requires_grad_()
+    assert torch.autograd.gradcheck(function, (points, code), atol=1e-6)
+
+
+def test_the_deformation_has_no_jump_at_an_angle_of_pi() -> None:
+    """Published features are sines of 2^j pi theta, which jump there."""
+    model = geofno()
+    assert model.deformation is not None
+    left = torch.tensor([[[0.2, 0.5 - 1e-9], [0.2, 0.5 + 1e-9]]], dtype=torch.float64)
+    code = torch.rand(1, 3, dtype=torch.float64)
+    below, above = model.deformation(left, code)[0]
+    assert (below - above).abs().max() < 1e-5
+    angle = torch.atan2(left[0, :, 1] - 0.5, left[0, :, 0] - 0.5)
+    published = torch.sin(torch.pi * angle)
+    assert (published[0] - published[1]).abs() > 0.8
+    # At the centre there is no angle, but a number, and a derivative.
+    centre = torch.full((1, 1, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    model.deformation(centre, code).sum().backward()
+    assert torch.isfinite(centre.grad).all()  # type: ignore[arg-type]
+
+
+class Mirrored(nn.Module):
+    """Turns the plane over to the left of x = 0.25."""
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return torch.stack([(x[..., 0] - 0.25).abs(), x[..., 1]], -1)
+
+
+def test_folds_are_counted() -> None:
+    model, a = geofno(deformation="learned"), clouds()
+    a[:, -5:, 2] = 0
+    fresh = GeoFNO(7, 2, code_size=3, **SMALL).double().eval()  # type: ignore[arg-type]
+    assert fresh.folded(a).abs().max() == 0
+    model.deformation = Mirrored()  # type: ignore[assignment]
+    expected = (a[:, :-5, 0] < 0.25).double().mean(1)
+    assert torch.allclose(model.folded(a).double(), expected, atol=1e-6)
+    assert geofno(deformation="none").folded(a).abs().max() == 0
+
+
+@every
+def test_save_and_load(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]().float()
+    a = clouds().float()
+    model.set_normalisers(a, torch.rand(3, 90, 2))
+    model.save(tmp_path / "m.safetensors")
+    loaded = Operator.load(tmp_path / "m.safetensors")
+    assert type(loaded) is type(model)
+    assert torch.equal(loaded(a), model.eval()(a))
+
+
+def test_normalisers_do_not_count_what_fills_up() -> None:
+    a, u = clouds(), torch.rand(3, 90, 2, dtype=torch.float64)
+    filled, more = torch.cat([a, 100 + a[:, :9]], 1), torch.cat([u, 50 * u[:, :9]], 1)
+    filled[:, 90:, 2] = 0
+    first, second = geofno(), geofno()
+    first.set_normalisers(a, u)
+    second.set_normalisers(filled, more)
+    for part in ("input_mean", "input_std", "output_mean", "output_std"):
+        assert torch.allclose(getattr(first, part), getattr(second, part))
+    assert torch.equal(first.input_mean[:2], a[..., :2].amin((0, 1)))
+    assert first.input_mean[2] == 0
+    assert first.input_std[2] == 1
+
+
+def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() -> None:
+    model = MODELS["interpolated"]()
+    nodes = torch.from_numpy(model.nodes)
+    plane = (1 + 2 * nodes[:, :1] - nodes[:, 1:]).view(1, 9, 9, 1)
+    x = torch.rand(1, 50, 2, dtype=torch.float64)
+    assert torch.allclose(model._at_points(plane, x)[0], 1 + 2 * x[0, :, :1] - x[0, :, 1:], atol=1e-12)
+    # Points on the nodes give them their values, and distance 0.
+    found = model._at_nodes(nodes, torch.ones(81), plane.view(81, 1))
+    assert torch.allclose(found[:, 0], plane.view(81), atol=1e-4)
+    assert found[:, 1].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GeoFNOConfig(modes=(1,)), r"GeoFNO modes=\(1,\)"),
+        (lambda: GeoFNOConfig(latent=20), "GeoFNO latent=20"),
+        (lambda: GeoFNOConfig(layers=1), "GeoFNO layers=1"),
+        (lambda: GeoFNOConfig(deformation="some"), "choose learned, given, none"),  # type: ignore[arg-type]
+        (lambda: GeoFNOConfig(padding=-0.1), "GeoFNO padding=-0.1"),
+        (lambda: GeoFNOConfig(width=0), "GeoFNO width=0"),
+        (lambda: GeoFNO(4, code_size=2), "in_channels=4"),
+        (lambda: GeoFNO(3, periodic=(True, False)), "positions are of a box"),
+        (lambda: GeoFNO(3, modes=(8, 8, 8)), "one number for all axes, or one for each of 2"),
+        (lambda: GeoFNO(4, deformation="given"), "must be coordinates"),
+        (lambda: geofno()(clouds(n=10)), "too few points, 10: it needs at least 16"),
+        (lambda: geofno()(clouds(fields=2)), "expected .batch, 1 axes, 7 channels."),
+        (lambda: geofno()(2 * clouds()), "is outside of the box from"),
+        (lambda: InterpolatedFNO(3, grid=1), "grid=1"),
+        (lambda: InterpolatedFNO(3, grid=5), "too coarse"),
+        (lambda: PointMLP(3, depth=0), "depth=0"),
+    ],
+)
+def test_bad_input(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@dataclass(frozen=True)
+class Blobs(Recipe):
+    """u = s f in random disks, given at 60 to 90 points."""
+
+    check_limits = {}  # noqa: RUF012 - read only
+
+    def layout(self) -> PointsLayout:
+        fields = tuple(FieldSpec(name, name) for name in ("f", "u", "weight"))
+        roles = {"inputs": ("f",), "targets": ("u",), "weight": "weight", "code": ("s",)}
+        return PointsLayout("blobs", 2, fields, 80, scalars=("s",), **roles)  # type: ignore[arg-type]
+
+    def sample(self, seed: int) -> Trajectory:
+        rng = np.random.default_rng(seed)
+        n, s, centre = int(rng.integers(60, 91)), rng.uniform(1, 2), rng.uniform(-0.2, 0.2, 2)
+        radius, angle = np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
+        x = centre + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        f = np.sin(3 * x[:, 0]) + 1.5
+        weight = np.full(n, np.pi / n)
+        return Trajectory({"positions": x, "f": f, "u": s * f, "weight": weight}, {"s": s})
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(Blobs(), 40, tmp_path_factory.mktemp("blobs") / "blobs.h5", progress=False)
+
+
+def test_pairs_of_clouds(blobs: Path) -> None:
+    pairs = load_pairs(blobs, code=True)
+    with PointsDataset(blobs) as data:
+        counts = np.diff(data.offsets)
+        assert pairs.inputs.shape == (40, counts.max(), 5)
+        assert pairs.mask is not None
+        assert np.array_equal(pairs.mask[..., 0].sum(1).numpy(), counts)
+        row = int(counts.argmin())
+        cut = slice(0, counts[row])
+        assert np.allclose(pairs.inputs[row, cut, :2], data.read("positions", row))
+        assert np.allclose(pairs.inputs[row, :, 2].sum(), np.pi, atol=1e-5)
+        assert np.allclose(pairs.targets[row, cut, 0], data.read("u", row))
+        assert (pairs.inputs[row, :, 4] == float(data["s"][row])).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"), [(module.GeoFNOConfig(**SMALL), {}), (PointMLP.config_type(width=32, depth=2), {})]
+)
+def test_training_on_ragged_clouds(model: Any, changes: dict, blobs: Path, tmp_path: Path) -> None:
+    config = TrainConfig(epochs=30, batch_size=8, lr=1e-2, code=True)
+    result = train(config, blobs, tmp_path / "run", model=model, progress=False)
+    assert result["test_relative_l2"] < 0.1
+    assert result["no_skill"]["mean"] < 1
+    rows = evaluate(tmp_path / "run", blobs, output=tmp_path / "report")
+    assert [row["stride"] for row in rows] == [1]
+    assert rows[0]["relative_l2"] == pytest.approx(result["test_relative_l2"], rel=1e-4)
+    assert ("folded" in rows[0]) == isinstance(model, GeoFNOConfig)
+    assert (tmp_path / "report" / "report.html").stat().st_size > 1000
+
+
+def test_interrupted_training_of_clouds_ends_with_the_same_weights(blobs: Path, tmp_path: Path) -> None:
+    config, model = TrainConfig(epochs=3, batch_size=8), module.GeoFNOConfig(**SMALL)
+    train(config, blobs, tmp_path / "whole", model=model, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    def once(*arguments: Any) -> Tensor:
+        errors.append(relative_l2(*arguments))
+        if len(errors) == 2:
+            raise Stop
+        return errors[-1]
+
+    errors: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sciml.training.loop.relative_l2", once)
+        with pytest.raises(Stop):
+            train(config, blobs, tmp_path / "cut", model=model, progress=False, checkpoint_seconds=0)
+    train(config, blobs, tmp_path / "cut", model=model, progress=False, resume=True)
+    first, second = (Operator.load(tmp_path / name).state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def altered(blobs: Path, tmp_path: Path, change: Any) -> Path:
+    path = tmp_path / "altered.h5"
+    path.write_bytes(blobs.read_bytes())
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def same_point(file: h5py.File) -> None:
+    file["points/positions"][1] = file["points/positions"][0]
+
+
+def no_number(file: h5py.File) -> None:
+    file["fields/f"][3] = np.nan
+
+
+def no_weight(file: h5py.File) -> None:
+    file["fields/weight"][2] = 0.0
+
+
+def no_targets(file: h5py.File) -> None:
+    file.attrs["target_fields"] = np.array([], dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (same_point, "sample 0 .* 1 of its points coincide"),
+        (no_number, "field 'f' .* not finite in sample 0"),
+        (no_weight, "quadrature weight of 0"),
+        (no_targets, "declares no learning task"),
+    ],
+)
+def test_clouds_that_cannot_be_learned(change: Any, message: str, blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_pairs(altered(blobs, tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fno"], "FNO: .* holds functions at points; choose geofno"),
+        (["geofno", "--stride", "2"], "holds functions at points, without a grid"),
+        (["geofno", "--loss", "h1"], "scattered points have no differences"),
+        (["geofno", "--point-modes", "10"], "too few points"),
+    ],
+)
+def test_command_line(
+    arguments: list[str], message: str, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator, *rest = arguments
+    assert (
+        main(["train", operator, str(blobs), "-o", str(tmp_path / "run"), "--epochs", "1", "--quiet", *rest])
+        == 1
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("sciml: error:")
+    assert re.search(message, error)
