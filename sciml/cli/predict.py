@@ -22,9 +22,9 @@ class PredictArguments:
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Run folder of a finished training, or a model.safetensors."""
     input: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="INPUT")]
-    """Dataset with the model's input fields."""
+    """Dataset with the model's input fields; or, for an operator on clouds of points, a mesh such as mesh.vtu."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
-    """HDF5 file to write."""
+    """HDF5 file to write; for a mesh, a mesh."""
     stride: int = 1
     """Read every stride-th node."""
     frames: int = 0
@@ -41,13 +41,15 @@ class PredictArguments:
 
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Predict, write the file and say what is in it."""
-    description = "Apply a trained operator to a dataset, HDF5 to HDF5."
+    description = (
+        "Apply a trained operator to a dataset, HDF5 to HDF5, or to a mesh (MODEL mesh.vtu -o out.vtu)."
+    )
     options = parse(PredictArguments, "sciml predict", arguments, description, EXAMPLE)
     if not options.output:
         raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLE}'")
 
-    from sciml.datasets import FieldsDataset
-    from sciml.training.prediction_files import predict_file
+    from sciml.datasets import FieldsDataset, PointsDataset, open_dataset
+    from sciml.training.prediction_files import HDF5_ENDINGS, predict_file
 
     path = predict_file(
         options.model,
@@ -60,7 +62,17 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         overwrite=options.overwrite,
         progress=not options.quiet,
     )
-    with FieldsDataset(path) as data:
+    if path.suffix not in HDF5_ENDINGS:
+        print(f"wrote {path}: the predicted fields are among its point data")
+        return
+    with open_dataset(path) as data:
+        if isinstance(data, PointsDataset):
+            print(
+                f"wrote {path}: {', '.join(data.targets)} of {data.n_trajectories} samples at {data.offsets[-1]} "
+                f"points; look at it with: sciml inspect {path}"
+            )
+            return
+        assert isinstance(data, FieldsDataset)
         count = "" if data.steady else f", {len(data.times)} frames"
         if given := data.config["predicted_by"]["given_frames"]:
             count += f", the first {given} of them given"

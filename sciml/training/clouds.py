@@ -66,8 +66,9 @@ def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
         data.seeds,
         data.config,
         turnable=False,
-        code=scalars,
         cloud=True,
+        code=scalars,
+        weighted=bool(data.weight),
     )
 
 

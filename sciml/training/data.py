@@ -52,6 +52,8 @@ class Pairs:
         ``periodic`` has one value for each coordinate of a position.
     code : tuple of str
         Scalars that are the last channels of a cloud.
+    weighted : bool
+        Whether the dataset has quadrature weights of its points; else they are 1 / N.
     """
 
     inputs: Tensor
@@ -68,6 +70,7 @@ class Pairs:
     last_channels: tuple[int, ...] = ()
     cloud: bool = False
     code: tuple[str, ...] = ()
+    weighted: bool = False
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -167,7 +167,7 @@ class _Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             operator = operator_type(fit.inputs.shape[-1], fit.targets.shape[-1], fit.periodic, model)
-        operator.check_resolution(fit.resolution)
+        operator.check_resolution(fit.resolution if fit.mask is None or not fit.cloud else _fewest(pairs))
         fit_normalisers(operator, fit, config.increments)
         if config.increments:
             operator.adds_to = (fit.history - 1) * fit.targets.shape[-1]
@@ -194,6 +194,7 @@ class _Trainer:
                 "config": pairs.config,
                 "inputs": list(pairs.names[0]),
                 "targets": list(pairs.names[1]),
+                **({"code": list(pairs.code), "weighted": pairs.weighted} if pairs.cloud else {}),
                 "resolution": list(fit.resolution),
                 "train_rows": [rows[0].start, rows[0].stop],
                 "valid_rows": [rows[1].start, rows[1].stop],
@@ -347,6 +348,12 @@ class _Trainer:
             self._save_model(MODEL_FILE, self.best or self.average)
         self.team.wait()
         return result
+
+
+def _fewest(pairs: Pairs) -> tuple[int]:
+    """Points of the smallest cloud."""
+    assert pairs.mask is not None
+    return (int(pairs.mask.sum(1).min()),)
 
 
 def _fitted(model: Any, operator_type: type[Operator], pairs: Pairs, data: Path) -> Any:

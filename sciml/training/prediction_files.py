@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sciml.datasets import FieldsDataset
+from sciml.datasets import FieldsDataset, PointsDataset
 from sciml.datasets.atomic_hdf5 import atomic_hdf5
 from sciml.datasets.kinds import create, write
 from sciml.datasets.recipe import FieldsLayout, FieldSpec, Trajectory
@@ -22,16 +22,19 @@ from sciml.datasets.verification import recipe_of
 from sciml.datasets.well import identity
 from sciml.errors import ConfigError
 from sciml.files import refuse_existing, refuse_input
-from sciml.operators import Operator
+from sciml.operators import CloudOperator, Operator
 from sciml.operators.base import MODEL_FILE
 from sciml.solvers import CartesianGrid
 
+from .cloud_predictions import predict_mesh, predict_points
 from .data import read_inputs
 from .held_out import model_header
 from .parallel import resolve_device
 from .prediction import predict, roll_out
 
 __all__ = ["predict_file"]
+
+HDF5_ENDINGS = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def predict_file(
     frame. ``config`` in ``/provenance`` names model, input and task; the check ``not_finite`` is the fraction
     of a trajectory's predicted values that overflowed, as those of unstable roll-outs do.
 
+    An operator on clouds takes a dataset of kind ``points``, sample by sample, or a mesh of a format that meshio knows
+    by its ending, to whose point data the predicted fields are added (`sciml.training.cloud_predictions`).
+
     Parameters
     ----------
     model : path
@@ -111,7 +117,7 @@ def predict_file(
     source : path
         Dataset of kind ``fields`` with the model's input fields; it needs no others.
     output : path
-        HDF5 file; it appears whole or not at all.
+        HDF5 file, or mesh; it appears whole or not at all.
     stride : int
         Read every ``stride``-th node along each axis of space.
     device : str
@@ -158,20 +164,20 @@ def predict_file(
     header = model_header(path)
     where = resolve_device(device)
     operator = Operator.load(path).to(where)
+    if isinstance(operator, CloudOperator):
+        if stride != 1 or frames:
+            raise ConfigError(
+                f"stride={stride}, frames={frames}: clouds of points have neither; leave them out"
+            )
+        return _predict_clouds(operator, header, path, model, source, output, progress)
     with FieldsDataset(source) as data:
         plan = _plan(header, data, frames)
         _check(operator, data, plan, stride)
         layout = _layout(operator, data, plan, stride)
         n, started, not_finite = data.n_trajectories, time.process_time(), []
+        shown = len(plan.times) - plan.steps if plan.shows_given else 0
         config = {
-            "predicted_by": {
-                "architecture": header["architecture"],
-                "file": path.name if path == Path(model) else f"{path.resolve().parent.name}/{path.name}",
-                "sha256": header["sha256"],
-                "task": plan.task,
-                "given_frames": len(plan.times) - plan.steps if plan.shows_given else 0,
-                "trained_on": header["data"]["file"],
-            },
+            "predicted_by": _described(header, path, model, plan.task, shown),
             "predicted_from": {**identity(source), "stride": stride, "config": data.config},
         }
         with (
@@ -198,6 +204,43 @@ def predict_file(
                 checksums(file),
                 device=where.type,
             ).write(file)
+    return Path(output)
+
+
+def _described(
+    header: dict[str, Any], path: Path, model: str | Path, task: str, given: int
+) -> dict[str, Any]:
+    """What predicted, for ``/provenance``."""
+    return {
+        "architecture": header["architecture"],
+        "file": path.name if path == Path(model) else f"{path.resolve().parent.name}/{path.name}",
+        "sha256": header["sha256"],
+        "task": task,
+        "given_frames": given,
+        "trained_on": header["data"]["file"],
+    }
+
+
+def _predict_clouds(
+    operator: CloudOperator,
+    header: dict[str, Any],
+    path: Path,
+    model: str | Path,
+    source: str | Path,
+    output: str | Path,
+    progress: bool,
+) -> Path:
+    """Predict at the points of a dataset or, if the file is none, of a mesh."""
+    operator.eval()
+    if Path(source).suffix in HDF5_ENDINGS or not Path(source).is_file():
+        with PointsDataset(source) as data:
+            config = {
+                "predicted_by": _described(header, path, model, "steady", 0),
+                "predicted_from": {**identity(source), "config": data.config},
+            }
+            predict_points(operator, header, data, output, config, progress)
+    else:
+        predict_mesh(operator, header, source, output)
     return Path(output)
 
 

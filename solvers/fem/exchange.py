@@ -11,7 +11,44 @@ from sciml.files import atomic_path
 
 from .mesh import TriMesh
 
-__all__ = ["read_mesh", "to_skfem", "write_mesh"]
+__all__ = ["load_meshio", "read_mesh", "save_meshio", "to_skfem", "write_mesh"]
+
+
+def load_meshio(path: str | Path) -> Any:
+    """Return a mesh of meshio's.
+
+    Raises
+    ------
+    DatasetFormatError
+        If the file is not there, or of no known format.
+    """
+    import meshio
+
+    try:
+        return meshio.read(path)
+    # meshio's readers fail in ways of their own on damaged files.
+    except (Exception, SystemExit) as error:
+        raise DatasetFormatError(
+            f"{str(path)!r} cannot be read as a mesh ({error}): give a file that meshio knows"
+        ) from error
+
+
+def save_meshio(path: str | Path, mesh: Any) -> None:
+    """Write a mesh of meshio's, in the format of the file's ending, whole or not at all.
+
+    Raises
+    ------
+    DatasetFormatError
+        If the ending is of no known format.
+    """
+    import meshio
+
+    path = Path(path)
+    known = meshio.extension_to_filetypes
+    if path.suffix not in known:
+        raise DatasetFormatError(f"{path.name!r}: endings are {', '.join(sorted(known))}")
+    with atomic_path(path) as temporary:
+        mesh.write(temporary, file_format=known[path.suffix][0])
 
 
 def read_mesh(path: str | Path) -> TriMesh:
@@ -24,15 +61,7 @@ def read_mesh(path: str | Path) -> TriMesh:
     GeometryError
         If points are not in a plane z = const, or a triangle is degenerate or clockwise.
     """
-    import meshio
-
-    try:
-        mesh = meshio.read(path)
-    # meshio's readers fail in ways of their own on damaged files.
-    except (Exception, SystemExit) as error:
-        raise DatasetFormatError(
-            f"{str(path)!r} cannot be read as a mesh ({error}): give a file that meshio knows"
-        ) from error
+    mesh = load_meshio(path)
     blocks = [block.data for block in mesh.cells if block.type == "triangle"]
     if not blocks:
         kinds = sorted({block.type for block in mesh.cells})
@@ -65,17 +94,12 @@ def write_mesh(
     """
     import meshio
 
-    path = Path(path)
-    known = meshio.extension_to_filetypes
-    if path.suffix not in known:
-        raise DatasetFormatError(f"{path.name!r}: endings are {', '.join(sorted(known))}")
     points = np.column_stack([mesh.vertices, np.zeros(len(mesh.vertices))])
     data = {name: [values] for name, values in (cell_data or {}).items()}
     whole = meshio.Mesh(
         points, [("triangle", mesh.triangles)], point_data=dict(point_data or {}), cell_data=data
     )
-    with atomic_path(path) as temporary:
-        whole.write(temporary, file_format=known[path.suffix][0])
+    save_meshio(path, whole)
 
 
 def to_skfem(mesh: TriMesh) -> Any:
