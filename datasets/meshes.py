@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from sciml.errors import DatasetFormatError, GeometryError
+from sciml.files import atomic_folder, write_json
 from sciml.solvers.fem.exchange import save_meshio
 
 from .reader import PointsDataset
 
-__all__ = ["mesh_points", "vertex_weights", "write_sample"]
+__all__ = ["mesh_points", "vertex_weights", "write_sample", "write_samples"]
+
+MARKER = "samples.json"
 
 SIMPLICES: dict[int, dict[str, tuple[tuple[int, ...], ...]]] = {
     1: {"line": ((0, 1),)},
@@ -126,3 +129,23 @@ def write_sample(data: PointsDataset, row: int, path: str | Path) -> None:
     for name in data.code:
         fields[name] = np.full(len(x), float(data[name][row]))
     save_meshio(path, meshio.Mesh(points, list(cells.items()), point_data=fields))
+
+
+def write_samples(data: PointsDataset, folder: str | Path, overwrite: bool = False) -> list[str]:
+    """Write every sample of a dataset of points as ``<name>-<number>.vtu`` into a folder; return the names.
+
+    ``samples.json`` names them with the samples' seeds.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder exists and ``overwrite`` is not given.
+    """
+    digits = len(str(data.n_trajectories - 1))
+    names = [f"{data.name}-{row:0{digits}d}.vtu" for row in range(data.n_trajectories)]
+    with atomic_folder(folder, MARKER, overwrite) as temporary:
+        for row, name in enumerate(names):
+            write_sample(data, row, temporary / name)
+        seeds = [-1] * len(names) if data.seeds is None else data.seeds.tolist()
+        write_json(temporary / MARKER, {"dataset": data.name, "seeds": dict(zip(names, seeds, strict=True))})
+    return names

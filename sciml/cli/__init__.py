@@ -22,7 +22,7 @@ COMMANDS = {
     "solve": "solve a PDE on a curved domain: error table, picture, VTK, HDF5",
     "generate": "generate a benchmark dataset (resumes when run again)",
     "inspect": "show what a dataset holds and whether its checks pass",
-    "convert": "convert a dataset to or from the layouts of PDEBench and The Well",
+    "convert": "convert a dataset to or from the layouts of PDEBench and The Well, or to meshes",
     "plot": "draw a dataset: frames, space-time image, spectrum, animation",
     "train": "train an operator on a dataset",
     "evaluate": "evaluate a trained operator: metrics, resolutions, spectra, roll-outs, cost",

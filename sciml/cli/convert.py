@@ -18,6 +18,7 @@ EXAMPLES = {
     "pdebench": "sciml convert darcy.h5 --to pdebench -o 2D_DarcyFlow.hdf5",
     "well": "sciml convert darcy.h5 --to well -o darcy",
     "sciml": "sciml convert 2D_DarcyFlow.hdf5 --to sciml -o darcy.h5",
+    "vtu": "sciml convert elasticity.h5 --to vtu -o cells",
 }
 EXAMPLE = EXAMPLES["pdebench"]
 
@@ -27,11 +28,12 @@ class ConvertArguments:
     """What to convert."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
-    """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well."""
-    to: Literal["pdebench", "well", "sciml"]
-    """Layout to write."""
+    """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well, or a folder with the public arrays
+    of Geo-FNO (elasticity, airfoil, pipe or plasticity)."""
+    to: Literal["pdebench", "well", "sciml", "vtu"]
+    """Layout to write; vtu: a mesh for each sample of functions at points."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
-    """File to write (PDEBench: .hdf5 or .h5, by layout); for the Well a folder."""
+    """File to write (PDEBench: .hdf5 or .h5, by layout); for the Well and vtu a folder."""
     periodic: str = ""
     """For files of PDEBench that do not say: all, none, or the periodic axes, such as x or xy."""
     overwrite: bool = False
@@ -39,8 +41,10 @@ class ConvertArguments:
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
-    """Convert a dataset to or from the layouts of PDEBench and The Well."""
-    description = "Convert a dataset to or from the layouts of PDEBench and The Well."
+    """Convert a dataset to or from the layouts of PDEBench and The Well, from Geo-FNO's arrays or to meshes."""
+    description = (
+        "Convert a dataset to or from the layouts of PDEBench and The Well, from Geo-FNO's, or to meshes."
+    )
     options = parse(ConvertArguments, "sciml convert", arguments, description, EXAMPLE)
     if not options.output:
         raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLES[options.to]}'")
@@ -56,6 +60,12 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         from sciml.datasets.well import export_well
 
         export_well(options.file, options.output, options.overwrite)
+    elif options.to == "vtu":
+        from sciml.datasets import PointsDataset
+        from sciml.datasets.meshes import write_samples
+
+        with PointsDataset(options.file) as data:
+            write_samples(data, options.output, options.overwrite)
     else:
         _import(options)
         _warn(options.output)
@@ -78,10 +88,16 @@ def _warn(path: str) -> None:
 
 
 def _import(options: ConvertArguments) -> None:
+    from sciml.datasets.geofno_arrays import import_geofno, kind_of_arrays
     from sciml.datasets.pdebench import import_pdebench
     from sciml.datasets.reader import open_hdf5
     from sciml.datasets.well import import_well
 
+    if kind_of_arrays(options.file):
+        if options.periodic:
+            raise ConfigError(f"periodic={options.periodic!r}: none of these data is, leave it out")
+        import_geofno(options.file, options.output, overwrite=options.overwrite)
+        return
     with open_hdf5(options.file) as file:
         if file.attrs.get("format") == "sciml":
             raise ConfigError(f"{options.file!r} was made by sciml: it needs no import")

@@ -65,7 +65,7 @@ def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
         (data.inputs, data.targets),
         data.seeds,
         data.config,
-        turnable=False,
+        turnable=all(data[field].ndim == 1 for field in (*data.inputs, *data.targets)),
         cloud=True,
         code=scalars,
         weighted=bool(data.weight),

@@ -70,6 +70,9 @@ class TrainConfig:
     symmetric: bool = False
     """Reflect and turn every batch at random: for problems of scalar fields that all reflections and
     exchanges of the axes leave the same, as Darcy flow on the square (not vorticity, whose sign changes)."""
+    reflect: tuple[int, ...] = ()
+    """Coordinates of clouds that every batch is reflected in at random, about the middle of the box: for problems of
+    scalar fields that this leaves the same, as 0 does the elastic cell's; not with a code."""
     lr: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"

@@ -40,7 +40,7 @@ class Pairs:
     config : dict
         Recipe and parameters of what made them.
     turnable : bool
-        Whether axes can be reflected and exchanged: scalar fields on a grid of equal axes of space.
+        Whether axes can be reflected and exchanged: scalar fields on a grid of equal axes of space, or at points.
     history : int
         Given frames of an autoregressive task; 0 for others.
     task : TaskName

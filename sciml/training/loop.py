@@ -150,7 +150,7 @@ class _Trainer:
         model = _fitted(model, operator_type, pairs, data)
         rows = config.split(len(pairs))
         self.fit, self.valid, self.test = (pairs.subset(part) for part in rows)
-        if config.symmetric and not pairs.turnable:
+        if config.symmetric and (pairs.cloud or not pairs.turnable):
             raise ConfigError(
                 f"symmetric=True: {str(data)!r} does not hold scalar fields on a grid whose axes can be exchanged; "
                 "leave it out"

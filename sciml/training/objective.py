@@ -48,6 +48,15 @@ class Objective:
                     f"unroll={config.unroll}: {pairs.windows} frames follow the given ones, ask for fewer steps in "
                     "a row"
                 )
+        if config.reflect and not (
+            pairs.cloud
+            and pairs.turnable
+            and not pairs.code
+            and set(config.reflect) <= {*range(len(pairs.periodic))}
+        ):
+            raise ConfigError(
+                f"reflect={config.reflect}: give coordinates, from 0, of clouds with scalar fields and without a code"
+            )
         if config.loss == "h1" and pairs.cloud:
             raise ConfigError("loss='h1': scattered points have no differences; use loss='l2'")
         if config.loss == "h1" and min(pairs.resolution) < 3:
@@ -85,6 +94,8 @@ class Objective:
             turn = random_symmetry(np.random.default_rng([config.seed, epoch, step, 2]), pairs.periodic)
         inputs, targets = turn(inputs), turn(targets)
         mask = None if pairs.mask is None else turn(rows_on(device, pairs.mask, rows))
+        if config.reflect:
+            inputs = self._reflected(model, inputs, epoch, step)
         if config.noise:
             inputs = self._noisy(model, inputs, samples, epoch)
         return inputs, targets, mask
@@ -116,6 +127,16 @@ class Objective:
             frame = prediction.detach() if self.config.pushforward else prediction
             inputs = advance(inputs, frame, self.pairs.history)
         return torch.stack(terms).mean(0)
+
+    def _reflected(self, model: Operator, inputs: Tensor, epoch: int, step: int) -> Tensor:
+        """Reflect the positions of some samples about the middle of the box."""
+        rng = np.random.default_rng([self.config.seed, epoch, step, 3])
+        inputs = inputs.clone()
+        for axis in self.config.reflect:
+            chosen = torch.from_numpy(rng.integers(2, size=len(inputs)).astype(bool)).to(inputs.device)
+            middle = 2 * model.input_mean[axis] + model.input_std[axis]
+            inputs[chosen, :, axis] = middle - inputs[chosen, :, axis]
+        return inputs
 
     def _noisy(self, model: Operator, inputs: Tensor, samples: np.ndarray, epoch: int) -> Tensor:
         """Add noise to the given frames, not to what is constant in time."""
