@@ -40,7 +40,7 @@ class TrainFiles:
 
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Train an operator, whose architecture is flags too, and write its run folder."""
-    from sciml.operators import operator_registry
+    from sciml.operators import CloudOperator, operator_registry
 
     usage = "sciml train OPERATOR DATA -o RUN"
     name = take_name(arguments, "operator", operator_registry, usage, EXAMPLE)
@@ -59,7 +59,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         )
     both = dataclasses.make_dataclass("TrainArguments", parts)
     description = (operator.__doc__ or "").strip().split("\n")[0]
-    example = EXAMPLE if name == "fno" else f"sciml train {name} darcy.h5 --stride 2 -o runs/{name}"
+    example = EXAMPLE
+    if issubclass(operator, CloudOperator):
+        example = f"sciml train {name} elasticity.h5 --epochs 20 -o runs/{name}"
+    elif name != "fno":
+        example = f"sciml train {name} darcy.h5 --stride 2 -o runs/{name}"
     parsed: Any = parse(both, f"sciml train {name}", arguments[1:], description, example)
     files: TrainFiles = parsed.files
     if not files.output:

@@ -21,6 +21,7 @@ from sciml.files import atomic_path, refuse_existing
 from sciml.provenance import jsonable
 
 from .base import Operator
+from .clouds import CloudOperator
 
 __all__ = ["export_onnx"]
 
@@ -63,6 +64,10 @@ def export_onnx(
     >>> export_onnx(FNO.load("runs/darcy"), "darcy.onnx", (43, 43))  # doctest: +SKIP
     """
     resolution = tuple(resolution)
+    if isinstance(model, CloudOperator):
+        raise ConfigError(
+            f"{type(model).__name__}: operators on clouds of points cannot be exported; use Python"
+        )
     if len(resolution) != len(model.periodic):
         raise ConfigError(
             f"resolution={resolution}: give one number of nodes for each of the model's {len(model.periodic)} axes "

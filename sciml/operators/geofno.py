@@ -58,8 +58,8 @@ class GeoFNOConfig:
     modes: tuple[int, ...] = (24,)
     """Wavenumbers kept, per axis or one number for all: 24 keeps -12..11, on the last axis 0..12."""
     point_modes: tuple[int, ...] = (16,)
-    """Wavenumbers of the transform from the points. Clouds need at least as many points as the product; of sparser ones
-    sums over points are no integrals."""
+    """Wavenumbers of the transform from the points, of which the shortest wave should be twice as long as points are
+    apart: sums over sparser ones are no integrals. Clouds of fewer points than a quarter of the product are refused."""
     width: int = 32
     """Channels inside."""
     layers: int = 5
@@ -227,8 +227,8 @@ class GeoFNO(CloudOperator):
 
     @property
     def least_points(self) -> int:
-        """How few points a cloud may have: as many as there are Fourier coefficients of a channel."""
-        return max(self.dim + 1, math.prod(self.from_points.modes))
+        """How few points a cloud may have: a quarter of the Fourier coefficients of a channel."""
+        return max(self.dim + 1, math.prod(self.from_points.modes) // 4)
 
     def set_normalisers(self, inputs: Tensor, outputs: Tensor) -> None:  # type: ignore[override]
         """Set box, means and deviations from training clouds; given coordinates stay as they are."""

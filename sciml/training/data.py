@@ -170,10 +170,15 @@ def load_pairs(
         if isinstance(data, PointsDataset):
             from .clouds import load_clouds  # which imports this module
 
-            if stride != 1 or task not in ("auto", "steady") or (n_in, n_out, start) != (1, 0, 0):
+            others = {"stride": stride, "n_in": n_in, "n_out": n_out, "start": start}
+            meant = [
+                f"{name}={value}" for name, value in others.items() if value != (name in ("stride", "n_in"))
+            ]
+            meant += [f"task={task!r}"] if task not in ("auto", "steady") else []
+            if meant:
                 raise ConfigError(
-                    f"{str(path)!r} holds functions at points, without a grid or frames: leave out stride={stride}, "
-                    f"task={task!r}, n_in={n_in}, n_out={n_out}, start={start}"
+                    f"{', '.join(meant)}: {str(path)!r} holds functions at points, without a grid or frames; leave "
+                    "it out"
                 )
             return load_clouds(data, code)
     if code:

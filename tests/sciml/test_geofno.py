@@ -27,6 +27,7 @@ from sciml.operators import (
 from sciml.operators import geofno as module
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
+from sciml.training.objective import Objective
 
 SMALL = {"modes": (6,), "point_modes": (4,), "width": 8, "latent": 8, "deformation_width": 16}
 
@@ -231,7 +232,7 @@ def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() 
         (lambda: GeoFNO(3, periodic=(True, False)), "positions are of a box"),
         (lambda: GeoFNO(3, modes=(8, 8, 8)), "one number for all axes, or one for each of 2"),
         (lambda: GeoFNO(4, deformation="given"), "must be coordinates"),
-        (lambda: geofno()(clouds(n=10)), "too few points, 10: it needs at least 16"),
+        (lambda: geofno(point_modes=(6,))(clouds(n=8)), "too few points, 8: it needs at least 9"),
         (lambda: geofno()(clouds(fields=2)), "expected .batch, 1 axes, 7 channels."),
         (lambda: geofno()(2 * clouds()), "is outside of the box from"),
         (lambda: InterpolatedFNO(3, grid=1), "grid=1"),
@@ -323,6 +324,28 @@ def test_interrupted_training_of_clouds_ends_with_the_same_weights(blobs: Path, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_reflected_batches(blobs: Path, tmp_path: Path) -> None:
+    pairs = load_pairs(blobs)
+    model = GeoFNO(4, 1, **SMALL)  # type: ignore[arg-type]
+    model.set_normalisers(pairs.inputs, pairs.targets)
+    samples = np.arange(20)
+    plain = Objective(TrainConfig(), pairs).batch(model, samples, 1, 2)[0]
+    objective = Objective(TrainConfig(reflect=(0, 1)), pairs)
+    found = objective.batch(model, samples, 1, 2)[0]
+    assert torch.equal(found, objective.batch(model, samples, 1, 2)[0])
+    assert not torch.equal(found, objective.batch(model, samples, 1, 3)[0])
+    assert torch.equal(found[..., 2:], plain[..., 2:])
+    for axis in (0, 1):
+        low, high = (float(extreme(pairs.inputs[..., axis])) for extreme in (torch.min, torch.max))
+        turned = (found[..., axis] - plain[..., axis]).abs().amax(1) > 1e-6
+        assert 3 < turned.sum() < 17
+        assert torch.allclose(found[turned][..., axis], low + high - plain[turned][..., axis], atol=1e-5)
+    for changes in ({"reflect": (2,)}, {"reflect": (0,), "code": True}):
+        config = TrainConfig(epochs=1, **changes)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="reflect="):
+            train(config, blobs, tmp_path / "run", model=GeoFNOConfig(**SMALL), progress=False)  # type: ignore[arg-type]
+
+
 def altered(blobs: Path, tmp_path: Path, change: Any) -> Path:
     path = tmp_path / "altered.h5"
     path.write_bytes(blobs.read_bytes())
@@ -367,7 +390,7 @@ def test_clouds_that_cannot_be_learned(change: Any, message: str, blobs: Path, t
         (["fno"], "FNO: .* holds functions at points; choose geofno"),
         (["geofno", "--stride", "2"], "holds functions at points, without a grid"),
         (["geofno", "--loss", "h1"], "scattered points have no differences"),
-        (["geofno", "--point-modes", "10"], "too few points"),
+        (["geofno", "--point-modes", "16"], "too few points"),
     ],
 )
 def test_command_line(
