@@ -8,10 +8,10 @@ functions have Fourier coefficients:
     v_(l+1) = K_l sigma(v_l) + W_l sigma(v_l)                           Fourier layers of an FNO on it
     u(x_n) = Q(Re sum_k e^(2 pi i k xi_n) R_Lk v_Lk + W v_0(x_n))       v_Lk of sigma(v_L), and back at the points
 
-with xi = x + d(x, code), d a network that is learned with the rest and begins at 0 (``learned``); with xi given as the
-first fields of each point, as the index coordinates of structured meshes can be (``given``); or xi = x (``none``). On a
-structured mesh a plain `FNO` over its indices, with the positions as inputs, is the same idea without scattered points:
-there the mesh is the deformation.
+with xi = x + d(x, fields, code), d a network that is learned with the rest and begins at 0 (``learned``); with xi given
+as the first fields of each point, as the index coordinates of structured meshes can be (``given``); or xi = x
+(``none``). On a structured mesh a plain `FNO` over its indices, with the positions as inputs, is the same idea without
+scattered points: there the mesh is the deformation.
 
 Different from the paper's code: sums over points have quadrature weights, or at least 1 / N, so that results do not
 grow with the number of points; coefficients with k = 0 on the last axis are completed by their conjugates
@@ -110,17 +110,17 @@ class GeoFNOConfig:
 
 
 class Deformation(nn.Module):
-    """x + d(x, code), of positions in the unit box; d = 0 at first.
+    """x + d(x, fields, code), of positions in the unit box; d = 0 at first.
 
-    d sees x, its distance and direction from the centre of the box, and sines and cosines of 2^j pi times these and, in
-    the plane, of 2^j times the angle.
+    d sees x, its distance and direction from the centre of the box, sines and cosines of 2^j pi times these and, in
+    the plane, of 2^j times the angle; and the fields at the point.
     """
 
-    def __init__(self, dim: int, config: GeoFNOConfig) -> None:
+    def __init__(self, dim: int, fields: int, config: GeoFNOConfig) -> None:
         super().__init__()
         self.dim, self.frequencies = dim, config.frequencies
         width = config.deformation_width
-        features = 2 * dim + 2 * config.frequencies * (dim + 1 + (dim == 2))
+        features = 2 * dim + 2 * config.frequencies * (dim + 1 + (dim == 2)) + fields
         self.code = nn.Linear(config.code_size, width, bias=False) if config.code_size else None
         sizes = [features, *[width] * config.deformation_layers]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
@@ -128,9 +128,9 @@ class Deformation(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Deform positions, shape (B, N, dim), of samples with a code, shape (B, numbers)."""
-        h = self.features(x)
+    def forward(self, x: Tensor, fields: Tensor, code: Tensor) -> Tensor:
+        """Deform positions, shape (B, N, dim), with fields (B, N, channels) and a code (B, numbers)."""
+        h = torch.cat([self.features(x), fields], -1)
         for number, layer in enumerate(self.hidden):
             h = layer(h)
             if number == 0 and self.code is not None:
@@ -139,7 +139,7 @@ class Deformation(nn.Module):
         return x + self.out(h)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what d is given of positions."""
+        """Return what d is given of positions, shape (..., dim)."""
         offset = x - 0.5
         # Of no distance there is no direction, nor a derivative.
         radius = (offset.square().sum(-1, keepdim=True) + 1e-12).sqrt()
@@ -212,7 +212,9 @@ class GeoFNO(CloudOperator):
         self.space = (config.latent,) * dim
         self.fourier = TruncatedFourier(modes, wraps, 0.0)
         self.from_points, self.to_points = NonuniformFourier(from_points), NonuniformFourier(modes)
-        self.deformation = Deformation(dim, config) if config.deformation == "learned" else None
+        self.deformation = (
+            Deformation(dim, self.field_channels, config) if config.deformation == "learned" else None
+        )
         self.lifting = PointwiseMLP(dim + self.field_channels, config.lifting_width, width)
         self.embedding = nn.Linear(config.code_size, width) if config.code_size else None
         self.first = SpectralConv(width, from_points, wraps, 0.0)
@@ -259,10 +261,10 @@ class GeoFNO(CloudOperator):
         """
         if self.deformation is None:
             return a.new_zeros(len(a))
-        x, weight, _, code = self.split((a - self.input_mean) / self.input_std)
+        x, weight, fields, code = self.split((a - self.input_mean) / self.input_std)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            xi = self.deformation(x, code)
+            xi = self.deformation(x, fields, code)
             rows = [torch.autograd.grad(xi[..., i].sum(), x, retain_graph=True)[0] for i in range(self.dim)]
         inside = weight > 0
         negative = (torch.linalg.det(torch.stack(rows, -2)) < 0) & inside
@@ -276,7 +278,7 @@ class GeoFNO(CloudOperator):
             h = h + self.embedding(code)[:, None]
         if self.config.deformation == "given":
             return h, fields[..., : self.dim]
-        xi = x if self.deformation is None else self.deformation(x, code)
+        xi = x if self.deformation is None else self.deformation(x, fields, code)
         return h, xi / (1 + self.config.padding)
 
     def _analyse(self, a: Tensor, h: Tensor, xi: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from sciml.datasets import PointsDataset
 from sciml.errors import ConfigError
+from sciml.registry import unknown_name
 
 from .data import Pairs
 
@@ -16,7 +17,7 @@ FEWEST = 2
 """Points of a sample."""
 
 
-def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
+def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] | None = None) -> Pairs:
     """Read all samples; shorter ones are filled up with points of weight 0.
 
     Parameters
@@ -24,12 +25,14 @@ def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
     data : PointsDataset
     code : bool
         Give every point the scalars that describe its sample, too.
+    inputs : sequence of str, optional
+        Fields that are given, in place of those that the dataset declares.
 
     Raises
     ------
     ConfigError
-        If the dataset declares no targets or, though ``code`` is asked for, none of these scalars; if values are not
-        finite, points coincide, or a sample has too few.
+        If one of these is what is to be predicted; if the dataset declares no targets or, though ``code`` is asked
+        for, none of these scalars; if values are not finite, points coincide, or a sample has too few.
     """
     name = str(data.path)
     if not data.targets:
@@ -41,31 +44,34 @@ def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
         raise ConfigError(
             f"code=True: dataset {name!r} names no scalars that describe its samples; leave it out"
         )
+    fields = data.inputs if inputs is None else tuple(inputs)
+    if leaked := [field for field in fields if field in data.targets]:
+        raise ConfigError(f"inputs={fields}: {leaked[0]!r} is what is to be predicted; leave it out")
     scalars = data.code if code else ()
     counts = np.diff(data.offsets)
-    channels = cloud_channels(data, data.inputs, scalars)
+    channels = cloud_channels(data, fields, scalars)
     outputs = sum(int(np.prod(data[field].shape[1:])) for field in data.targets)
     longest = int(counts.max())
-    inputs = np.zeros((data.n_trajectories, longest, channels), dtype=np.float32)
+    points = np.zeros((data.n_trajectories, longest, channels), dtype=np.float32)
     targets = np.zeros((data.n_trajectories, longest, outputs), dtype=np.float32)
     for row, count in enumerate(counts):
-        inputs[row, :count] = read_cloud(data, row, data.inputs, scalars)
+        points[row, :count] = read_cloud(data, row, fields, scalars)
         # What fills up is inside of the box, too.
-        inputs[row, count:] = inputs[row, 0]
-        inputs[row, count:, data.dim] = 0.0
+        points[row, count:] = points[row, 0]
+        points[row, count:, data.dim] = 0.0
         targets[row, :count] = np.concatenate([_values(data, field, row) for field in data.targets], axis=1)
     ragged = (counts < longest).any()
     inside = np.arange(longest) < counts[:, None]
     return Pairs(
-        torch.from_numpy(inputs),
+        torch.from_numpy(points),
         torch.from_numpy(targets),
         torch.from_numpy(inside[..., None].astype(np.float32)) if ragged else None,
         (1.0,),
         (False,) * data.dim,
-        (data.inputs, data.targets),
+        (fields, data.targets),
         data.seeds,
         data.config,
-        turnable=all(data[field].ndim == 1 for field in (*data.inputs, *data.targets)),
+        turnable=all(data[field].ndim == 1 for field in (*fields, *data.targets)),
         cloud=True,
         code=scalars,
         weighted=bool(data.weight),
@@ -74,6 +80,9 @@ def load_clouds(data: PointsDataset, code: bool = False) -> Pairs:
 
 def cloud_channels(data: PointsDataset, fields: Sequence[str], scalars: Sequence[str]) -> int:
     """Return the channels of a point: position, weight, fields, code."""
+    for field in fields:
+        if field not in data.fields:
+            raise unknown_name(f"field of {data.path.name}", field, list(data.fields))
     return data.dim + 1 + sum(int(np.prod(data[field].shape[1:])) for field in fields) + len(scalars)
 
 

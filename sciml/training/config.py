@@ -40,6 +40,8 @@ class TrainConfig:
     """Frames that are given, from there."""
     n_out: int = 0
     """Frames ahead; 0 goes to the last one."""
+    inputs: tuple[str, ...] | None = None
+    """Of clouds of points: fields that are given, in place of those that the dataset declares; none with no names."""
     code: bool = False
     """Of clouds of points: give every point the scalars that describe its sample, too."""
     n_train: int = 0

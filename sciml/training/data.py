@@ -141,6 +141,7 @@ def load_pairs(
     n_out: int = 0,
     start: int = 0,
     code: bool = False,
+    inputs: Sequence[str] | None = None,
 ) -> Pairs:
     """Read a learning task from a dataset that declares its input and target fields.
 
@@ -158,6 +159,8 @@ def load_pairs(
         ``n_out=0`` goes to the last frame; ``start`` is the first one that is used.
     code : bool
         Of clouds of points: give the scalars that describe a sample, too.
+    inputs : sequence of str, optional
+        Of clouds of points: fields in place of those that the dataset declares.
 
     Raises
     ------
@@ -180,9 +183,11 @@ def load_pairs(
                     f"{', '.join(meant)}: {str(path)!r} holds functions at points, without a grid or frames; leave "
                     "it out"
                 )
-            return load_clouds(data, code)
-    if code:
-        raise ConfigError(f"code=True: {str(path)!r} holds no clouds of points; leave it out")
+            return load_clouds(data, code, inputs)
+    if code or inputs is not None:
+        raise ConfigError(
+            f"code={code}, inputs={inputs}: {str(path)!r} holds no clouds of points; leave them out"
+        )
     with FieldsDataset(path) as data:
         if not (data.inputs and data.targets):
             raise ConfigError(
@@ -202,7 +207,7 @@ def load_pairs(
             )
         first, last = _frames(data, task, n_in, n_out, start)
         # Reading has checked that the stride leaves two nodes on every axis.
-        inputs = read_inputs(data, data.inputs, stride, first, data.targets if task == "step" else ())
+        given = read_inputs(data, data.inputs, stride, first, data.targets if task == "step" else ())
         targets = torch.cat([_read(data, name, stride, last) for name in data.targets], -1)
         mask = _read(data, data.mask, stride, -1) if data.mask else None
         spacing = tuple(float(x[stride] - x[0]) for x in data.axes.values())
@@ -216,7 +221,7 @@ def load_pairs(
                     f"task='spacetime': {str(path)!r} needs two or more frames at equal intervals"
                 )
             spacing, periodic = (*spacing, float(steps.mean())), (*periodic, False)
-            inputs = _along_time(inputs, targets.shape[-2])
+            given = _along_time(given, targets.shape[-2])
             mask = None if mask is None else _along_time(mask, targets.shape[-2])
         turnable = (
             task != "spacetime"
@@ -229,7 +234,7 @@ def load_pairs(
         history = n_in if task == "step" else 0
         names = data.inputs, data.targets
         return Pairs(
-            inputs,
+            given,
             targets,
             mask,
             spacing,

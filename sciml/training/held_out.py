@@ -56,7 +56,7 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
         If the dataset's fields or grid are not of the run's kind, or it was predicted by a model.
     """
     trained, settings = header["data"], header["train"]
-    frames = settings["n_in"], settings["n_out"], settings["start"], settings["code"]
+    frames = settings["n_in"], settings["n_out"], settings["start"], settings["code"], settings["inputs"]
     pairs = load_pairs(data, stride, settings["task"], *frames)
     if "predicted_by" in pairs.config:
         raise ConfigError(

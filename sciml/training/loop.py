@@ -145,7 +145,8 @@ class _Trainer:
         model = FNOConfig() if model is None else model
         operator_type = operator_of(model)
         pairs = load_pairs(
-            data, config.stride, config.task, config.n_in, config.n_out, config.start, config.code
+            *(data, config.stride, config.task, config.n_in, config.n_out, config.start, config.code),
+            config.inputs,
         )
         model = _fitted(model, operator_type, pairs, data)
         rows = config.split(len(pairs))

@@ -133,6 +133,31 @@ def test_the_void_is_the_literal_random_field() -> None:
     assert np.array_equal(RandomVoid.drawn(5, 9).coefficients[:5], draws[5])
 
 
+def test_distances_and_curvatures_of_voids() -> None:
+    circle = RandomVoid(np.array([[0.3, 0.0]]))
+    radius = float(circle(np.zeros(1))[0])
+    x = np.random.default_rng(0).uniform(0, 1, (50, 2))
+    distance, curvature = circle.nearest(x)
+    assert np.allclose(distance, np.abs(np.linalg.norm(x - 0.5, axis=1) - radius), atol=1e-12)
+    assert np.allclose(curvature, 1 / radius)
+    void, step = RandomVoid.drawn(3, 8), 1e-4
+    angle = np.linspace(0, 6, 23)
+    r, first, second = void.derivatives(angle)
+    before, after = void(angle - step), void(angle + step)
+    assert np.allclose(first, (after - before) / (2 * step), atol=1e-5)
+    assert np.allclose(second, (after - 2 * r + before) / step**2, atol=1e-3)
+    dense = np.linspace(0, 2 * np.pi, 100_001)
+    boundary = 0.5 + void(dense)[:, None] * np.stack([np.cos(dense), np.sin(dense)], axis=1)
+    outside = x[np.linalg.norm(x - 0.5, axis=1) > 0.4]
+    gaps = np.linalg.norm(outside[:, None] - boundary, axis=-1).min(axis=1)
+    assert np.allclose(void.nearest(outside)[0], gaps, atol=1e-7)
+    # Against the circle through three close points.
+    a, b, c = boundary[[9999, 10000, 10001]]
+    doubled = (b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0]
+    bent = 2 * doubled / (np.linalg.norm(b - a) * np.linalg.norm(c - b) * np.linalg.norm(c - a))
+    assert void.nearest(b[None])[1][0] == pytest.approx(bent, rel=1e-3)
+
+
 def test_pipes_are_mapped_by_their_index() -> None:
     recipe = PipeFlowRecipe(resolution=17, along=64, across=8)
     found = recipe.sample(0)

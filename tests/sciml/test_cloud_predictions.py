@@ -1,11 +1,13 @@
 """Predictions at points: datasets and meshes, weights from cells, what is refused."""
 
+import re
 from pathlib import Path
 
 import h5py
 import meshio
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,15 +60,12 @@ def test_datasets(model: str, data: str, folder: Path, tmp_path: Path) -> None:
         for row in range(2):
             x, weight = given.read("positions", row), given.read(given.weight, row)
             assert np.array_equal(found.read("positions", row), x)
-            fields = [given.read(name, row)[:, None] for name in given.inputs]
+            fields = np.column_stack(
+                [np.zeros((len(x), 0)), *(given.read(name, row) for name in given.inputs)]
+            )
             code = [[float(given[name][row]) for name in given.code]] if model == "coded" else None
-            import torch
-
             a = cloud(
-                *(
-                    torch.tensor(np.asarray(part))[None]
-                    for part in (x, fields[0] if fields else np.zeros((len(x), 0)))
-                ),
+                *(torch.tensor(part)[None] for part in (x, fields)),
                 None if code is None else torch.tensor(code),
                 torch.tensor(weight)[None],
             ).float()
@@ -166,8 +165,6 @@ def test_meshes_that_do_not_fit(
         write_sample(data, 0, tmp_path / "whole.vtu")
     changed(meshio.read(tmp_path / "whole.vtu"), name).write(tmp_path / "mesh.vtu")
     assert predict(folder / model, tmp_path / "mesh.vtu", "-o", tmp_path / "out.vtu") == 1
-    import re
-
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out.vtu").exists()
 
@@ -181,7 +178,7 @@ def test_other_things_that_do_not_fit(
         return capsys.readouterr().err
 
     assert "no f" in error(folder / "star", folder / "cells.h5")
-    assert "no radius_00" in error(folder / "coded", folder / "stars.h5")
+    assert "no distance, curvature, radius_00" in error(folder / "coded", folder / "stars.h5")
     assert "leave them out" in error(folder / "cell", folder / "cells.h5", "--stride", "2")
     assert "does not exist" in error(folder / "cell", folder / "none.h5")
     (tmp_path / "broken.vtu").write_text("<nothing>")

@@ -153,21 +153,22 @@ def test_the_deformation_has_no_jump_at_an_angle_of_pi() -> None:
     assert model.deformation is not None
     left = torch.tensor([[[0.2, 0.5 - 1e-9], [0.2, 0.5 + 1e-9]]], dtype=torch.float64)
     code = torch.rand(1, 3, dtype=torch.float64)
-    below, above = model.deformation(left, code)[0]
+    fields = torch.zeros(1, 2, 1, dtype=torch.float64)
+    below, above = model.deformation(left, fields, code)[0]
     assert (below - above).abs().max() < 1e-5
     angle = torch.atan2(left[0, :, 1] - 0.5, left[0, :, 0] - 0.5)
     published = torch.sin(torch.pi * angle)
     assert (published[0] - published[1]).abs() > 0.8
     # At the centre there is no angle, but a number, and a derivative.
     centre = torch.full((1, 1, 2), 0.5, dtype=torch.float64, requires_grad=True)
-    model.deformation(centre, code).sum().backward()
+    model.deformation(centre, fields[:, :1], code).sum().backward()
     assert torch.isfinite(centre.grad).all()  # type: ignore[arg-type]
 
 
 class Mirrored(nn.Module):
     """Turns the plane over to the left of x = 0.25."""
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fields: Tensor, code: Tensor) -> Tensor:
         return torch.stack([(x[..., 0] - 0.25).abs(), x[..., 1]], -1)
 
 
@@ -322,6 +323,23 @@ def test_interrupted_training_of_clouds_ends_with_the_same_weights(blobs: Path, 
     train(config, blobs, tmp_path / "cut", model=model, progress=False, resume=True)
     first, second = (Operator.load(tmp_path / name).state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_inputs_than_declared(blobs: Path, tmp_path: Path) -> None:
+    assert load_pairs(blobs, inputs=()).inputs.shape[-1] == 3
+    both = load_pairs(blobs, inputs=("weight", "f"))
+    inside = both.inputs[..., 2] > 0
+    assert torch.equal(both.inputs[..., 3][inside], both.inputs[..., 2][inside])
+    with pytest.raises(ConfigError, match="'u' is what is to be predicted"):
+        load_pairs(blobs, inputs=("u",))
+    with pytest.raises(ConfigError, match="did you mean 'weight'"):
+        load_pairs(blobs, inputs=("weights",))
+    config = TrainConfig(epochs=1, inputs=())
+    train(config, blobs, tmp_path / "run", model=GeoFNOConfig(**SMALL), progress=False)  # type: ignore[arg-type]
+    assert evaluate(tmp_path / "run", blobs)[0]["samples"] == 4
+    assert main(["predict", str(tmp_path / "run"), str(blobs), "-o", str(tmp_path / "p.h5"), "--quiet"]) == 0
+    with PointsDataset(tmp_path / "p.h5") as data:
+        assert data.fields == ("positions", "weight", "u")
 
 
 def test_reflected_batches(blobs: Path, tmp_path: Path) -> None:
