@@ -68,3 +68,10 @@ def test_train_refinement_agent() -> None:
     ratios = load("train_refinement_agent").main()
     assert ratios["advection-tanh"] < 1.1
     assert ratios["advection-gaussians"] < 1.25
+
+
+def test_design_void() -> None:
+    error, gain, material = load("design_void").main()
+    assert error < 0.09
+    assert gain > 1.5
+    assert abs(material - 1) < 0.01

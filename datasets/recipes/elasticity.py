@@ -1,12 +1,15 @@
 """A hyper-elastic unit cell with a random void."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy.spatial import cKDTree
 
 from sciml.errors import ConfigError
 from sciml.solvers.fem import HyperElasticity, solve_mixed, square_with_void
+from sciml.solvers.fem.quad_domains import square_outline
 
 from ..recipe import MOST, FieldSpec, PointsLayout, Recipe, Trajectory, recipe_registry
 
@@ -26,8 +29,8 @@ class RandomVoid:
 
     Parameters
     ----------
-    coefficients : ndarray, shape (modes + 1, 2)
-        Of cos k angle and sin k angle in g.
+    coefficients : array, shape (modes + 1, 2)
+        Of cos k angle and sin k angle in g, float64; also of torch, whose gradients then pass through the radius.
 
     Examples
     --------
@@ -36,7 +39,7 @@ class RandomVoid:
     True
     """
 
-    def __init__(self, coefficients: np.ndarray) -> None:
+    def __init__(self, coefficients: Any) -> None:
         self.coefficients = coefficients
 
     @classmethod
@@ -53,18 +56,18 @@ class RandomVoid:
         """Evaluate the radius at angles, shape (m,) to (m,)."""
         return self.derivatives(angle)[0]
 
-    def derivatives(self, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the radius and its first two derivatives by the angle."""
-        k = np.arange(len(self.coefficients))
+    def derivatives(self, angle: np.ndarray) -> tuple[Any, Any, Any]:
+        """Return the radius and its first two derivatives by the angle, in the coefficients' array library."""
+        xp = array_namespace(self.coefficients)
+        k = np.arange(self.coefficients.shape[0])
         phase = np.multiply.outer(angle, k)
-        cosine, sine = np.cos(phase), np.sin(phase)
-        a, b = self.coefficients.T
-        g, slope, bend = (
-            cosine @ a + sine @ b,
-            cosine @ (k * b) - sine @ (k * a),
-            -(cosine @ (k**2 * a) + sine @ (k**2 * b)),
+        cosine, sine, k, square = (
+            xp.asarray(part, dtype=xp.float64) for part in (np.cos(phase), np.sin(phase), k, k**2)
         )
-        s = 1 / (1 + np.exp(g))
+        a, b = self.coefficients[:, 0], self.coefficients[:, 1]
+        g, slope = cosine @ a + sine @ b, cosine @ (k * b) - sine @ (k * a)
+        bend = -(cosine @ (square * a) + sine @ (square * b))
+        s = 1 / (1 + xp.exp(g))
         first, second = -s * (1 - s), s * (1 - s) * (1 - 2 * s)
         return 0.2 + 0.2 * s, 0.2 * first * slope, 0.2 * (second * slope**2 + first * bend)
 
@@ -195,15 +198,8 @@ class ElasticityRecipe(Recipe):
             name="elasticity",
         )
         solution = solve_mixed(problem, mesh)
-        # A quarter of a step from the corners, whatever the number of angles.
-        around = (np.arange(self.angles) + 0.25) / self.angles
-        across = (np.arange(self.rings) + 0.5) / (self.rings - 0.5)
-        parameters = np.stack(np.meshgrid(around, across, indexing="ij"), axis=-1).reshape(-1, 2)
-        x, u, slopes, _ = solution.at(parameters)
-        weight = mesh.areas_at(parameters).reshape(self.angles, self.rings) / (
-            self.angles * (self.rings - 0.5)
-        )
-        weight[:, -1] /= 2
+        x, weight = self.points(void)
+        _, u, slopes, _ = solution.at(self._parameters())
         distance, curvature = void.nearest(x)
         radii = void(2 * np.pi * np.arange(STATIONS) / STATIONS)
         return Trajectory(
@@ -213,12 +209,51 @@ class ElasticityRecipe(Recipe):
                 "displacement": u,
                 "distance": distance,
                 "curvature": np.arcsinh(curvature / BENT),
-                "weight": weight.ravel(),
+                "weight": weight,
                 "cells/quad": self._cells(),
             },
             {f"radius_{i:02d}": float(r) for i, r in enumerate(radii)},
             {"relative_residual": solution.info["residual"]},
         )
+
+    def _parameters(self) -> np.ndarray:
+        """Of the points in the map of `square_with_void`, shape (angles * rings, 2)."""
+        # A quarter of a step from the corners, whatever the number of angles.
+        around = (np.arange(self.angles) + 0.25) / self.angles
+        across = (np.arange(self.rings) + 0.5) / (self.rings - 0.5)
+        return np.stack(np.meshgrid(around, across, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def points(self, void: RandomVoid) -> tuple[Any, Any]:
+        """Return where a sample's points are, and their quadrature weights.
+
+        In the array library of the void's coefficients: with torch, gradients of what is predicted there pass through
+        to the shape.
+
+        Returns
+        -------
+        positions : array, shape (angles * rings, 2)
+        weights : array, shape (angles * rings,)
+        """
+        xp = array_namespace(void.coefficients)
+        around, across = self._parameters().T
+        square, tangent = square_outline(around)
+        offset = square - 0.5
+        angle = np.arctan2(offset[:, 1], offset[:, 0])
+        # By the parameter that goes around.
+        turn = (offset[:, 0] * tangent[:, 1] - offset[:, 1] * tangent[:, 0]) / (offset**2).sum(axis=1)
+        out = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        along = np.stack([-out[:, 1], out[:, 0]], axis=1)
+        r, slope, _ = void.derivatives(angle)
+        constants = (square, tangent, out, along, turn[:, None], across[:, None])
+        square, tangent, out, along, turn, t = (xp.asarray(part, dtype=xp.float64) for part in constants)
+        r, slope = r[:, None], slope[:, None]
+        edge = 0.5 + r * out
+        by_t, by_a = edge - square, (1 - t) * tangent + t * turn * (slope * out + r * along)
+        area = by_a[:, 0] * by_t[:, 1] - by_a[:, 1] * by_t[:, 0]
+        share = np.ones(self.rings)
+        share[-1] = 0.5
+        share = np.tile(share / (self.angles * (self.rings - 0.5)), self.angles)
+        return (1 - t) * square + t * edge, area * xp.asarray(share, dtype=xp.float64)
 
     def _cells(self) -> np.ndarray:
         i, j = np.meshgrid(np.arange(self.angles), np.arange(self.rings - 1), indexing="ij")

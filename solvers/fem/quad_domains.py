@@ -9,7 +9,7 @@ from sciml.errors import ConfigError, GeometryError
 
 from .quads import QuadMesh
 
-__all__ = ["channel", "square_with_void"]
+__all__ = ["channel", "square_outline", "square_with_void"]
 
 
 def square_with_void(radius: Callable[[np.ndarray], np.ndarray], around: int, across: int) -> QuadMesh:
@@ -42,12 +42,8 @@ def square_with_void(radius: Callable[[np.ndarray], np.ndarray], around: int, ac
     """
     if around < 4 or around % 4 or across < 1:
         raise ConfigError(f"around={around}, across={across}: give a multiple of 4, and at least 1")
-    along = np.arange(2 * around) / (2 * around) * 4
-    side, part = along.astype(int), along - np.floor(along)
-    x = np.choose(side, [part, 1.0, 1 - part, 0.0])
-    y = np.choose(side, [0.0, part, 1.0, 1 - part])
-    square = np.stack([x, y], axis=1)
-    angle = np.arctan2(y - 0.5, x - 0.5)
+    square = square_outline(np.arange(2 * around) / (2 * around))[0]
+    angle = np.arctan2(square[:, 1] - 0.5, square[:, 0] - 0.5)
     r = np.asarray(radius(angle), dtype=float)
     if not (np.isfinite(r).all() and (r > 0).all() and (r < np.linalg.norm(square - 0.5, axis=1)).all()):
         raise GeometryError(
@@ -57,6 +53,30 @@ def square_with_void(radius: Callable[[np.ndarray], np.ndarray], around: int, ac
     void = 0.5 + r[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     t = np.linspace(0, 1, 2 * across + 1)[:, None]
     return QuadMesh.mapped(square[:, None] * (1 - t) + void[:, None] * t, periodic=True)
+
+
+def square_outline(parameter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return points on the outline of the unit square, counter-clockwise from (0, 0), and their derivatives.
+
+    Parameters
+    ----------
+    parameter : ndarray, shape (m,)
+        From 0 to 1, at constant speed.
+
+    Returns
+    -------
+    positions, derivatives : ndarray, shape (m, 2)
+
+    Examples
+    --------
+    >>> square_outline(np.array([0.3, 0.75]))[0].round(3).tolist()
+    [[1.0, 0.2], [0.0, 1.0]]
+    """
+    side, part = np.divmod(4 * np.asarray(parameter, dtype=float) % 4, 1.0)
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    first = side.astype(int)
+    step = corners[(first + 1) % 4] - corners[first]
+    return corners[first] + part[:, None] * step, 4 * step
 
 
 def channel(

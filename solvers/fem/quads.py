@@ -212,13 +212,6 @@ class QuadMesh:
         inverse /= (a * d - b * c)[..., None, None]
         return slopes @ np.swapaxes(inverse, -1, -2)
 
-    def areas_at(self, parameters: np.ndarray) -> np.ndarray:
-        """Return the determinant of the derivative of the map from the unit square, shape (P, 2) to (P,)."""
-        chosen, local = self.locate(parameters)
-        jacobians = np.einsum("qai,qaj->qij", biquadratic(local)[1], self.nodes[self.elements[chosen]])
-        determinants = jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
-        return determinants * np.prod(self.shape)
-
     def locate(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where points of the map's unit square lie.
 

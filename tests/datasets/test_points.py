@@ -7,6 +7,7 @@ import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from sciml.cli import main
 from sciml.datasets import (
@@ -25,6 +26,8 @@ from sciml.datasets.recipes.elasticity import RandomVoid
 from sciml.datasets.rows import row_datasets
 from sciml.datasets.verification import verify
 from sciml.errors import ConfigError, DatasetFormatError
+from sciml.solvers.fem import square_with_void
+from sciml.solvers.fem.quads import biquadratic
 
 SMALL = ElasticityRecipe(angles=16, rings=5, modes=4, around=64, across=10)
 
@@ -116,12 +119,37 @@ def test_the_same_voids_at_other_points() -> None:
     ]
     # The last ring lies on the void.
     x, y = (fine.fields["positions"].reshape(32, 11, 2)[:, -1] - 0.5).T
-    assert np.allclose(np.hypot(x, y), void(np.arctan2(y, x)), atol=2e-3)
+    assert np.allclose(np.hypot(x, y), void(np.arctan2(y, x)), atol=1e-12)
     for part, n in ((coarse, 16), (fine, 32)):
         corners = part.fields["positions"][part.fields["cells/quad"]]
         a, b = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
         assert (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] > 0).all()
         assert len(corners) == n * (len(part.fields["positions"]) // n - 1)
+
+
+def test_points_follow_their_void_and_carry_gradients() -> None:
+    void = RandomVoid.drawn(5, 4)
+    recipe = replace(SMALL, angles=200, rings=60)
+    x, weight = recipe.points(void)
+    # Moments of the cell: those of the square less those of the void.
+    angle = np.linspace(0, 2 * np.pi, 4096, endpoint=False)
+    r = void(angle)
+    assert weight.sum() == pytest.approx(1 - np.pi * (r**2).mean(), rel=2e-3)
+    first = 0.5 - np.pi * (r**2).mean() / 2 - 2 * np.pi * (r**3 * np.cos(angle)).mean() / 3
+    assert weight @ x[:, 0] == pytest.approx(first, rel=2e-3)
+    # Where the finite elements' map has the same points.
+    mesh = square_with_void(void, 64, 10)
+    chosen, local = mesh.locate(recipe._parameters())
+    mapped = (biquadratic(local)[0][:, None] @ mesh.nodes[mesh.elements[chosen]])[:, 0]
+    assert np.abs(mapped - x).max() < 1e-3
+    coefficients = torch.tensor(void.coefficients, requires_grad=True)
+
+    def function(c: torch.Tensor) -> torch.Tensor:
+        positions, weights = SMALL.points(RandomVoid(c))
+        return torch.cat([positions.flatten(), weights])
+
+    assert torch.allclose(function(coefficients)[:10], torch.tensor(SMALL.points(void)[0].ravel()[:10]))
+    assert torch.autograd.gradcheck(function, (coefficients,))
 
 
 def test_the_void_is_the_literal_random_field() -> None:
