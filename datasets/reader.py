@@ -18,6 +18,7 @@ from .record import Record
 from .rows import read_row
 
 if TYPE_CHECKING:
+    from .samples import Samples
     from .windows import Windows
 
 __all__ = [
@@ -420,6 +421,12 @@ class PointsDataset(Dataset):
         if name in file["scalars"]:
             return file["scalars"][name]
         raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
+
+    def torch(self, fields: tuple[str, ...] | None = None) -> "Samples":  # type: ignore[override]
+        """Return a `torch.utils.data.Dataset` of samples; it opens the file by itself."""
+        from .samples import Samples
+
+        return Samples(self.path, fields)
 
     def read(self, name: str, row: int) -> np.ndarray:
         """Return a field of one sample, shape (points, [components]) or (cells, vertices)."""

@@ -20,7 +20,7 @@ import torch
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.registry import unknown_name
 
-from .reader import Dataset, FieldsDataset, OdeDataset, open_dataset, open_hdf5
+from .reader import Dataset, FieldsDataset, OdeDataset, PointsDataset, open_dataset, open_hdf5
 
 __all__ = ["Windows"]
 
@@ -228,6 +228,10 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self._file: h5py.File | None = None
         self._memory: dict[str, np.ndarray] = {}
         with open_dataset(path) as data:
+            if isinstance(data, PointsDataset):
+                raise ConfigError(
+                    f"{str(path)!r} holds functions at points, without frames: read it as Samples"
+                )
             self._stat = self._fingerprint()
             self._read_header(data, fields)
             if in_memory:

@@ -135,7 +135,7 @@ class ElasticityRecipe(Recipe):
     ranges = {  # noqa: RUF012 - read only
         "angles": (8, MOST),
         "rings": (3, MOST),
-        "modes": (0, 20),
+        "modes": (1, 20),
         "around": (16, MOST),
         "across": (4, MOST),
     }

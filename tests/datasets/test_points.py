@@ -24,7 +24,9 @@ from sciml.datasets.point_plots import plot_points
 from sciml.datasets.recipes import ElasticityRecipe, PipeFlowRecipe, PoissonStarCloudRecipe, PoissonStarRecipe
 from sciml.datasets.recipes.elasticity import RandomVoid
 from sciml.datasets.rows import row_datasets
+from sciml.datasets.samples import Samples
 from sciml.datasets.verification import verify
+from sciml.datasets.windows import Windows
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.solvers.fem import square_with_void
 from sciml.solvers.fem.quads import biquadratic
@@ -235,6 +237,37 @@ def test_pictures_and_description(tmp_path: Path, capsys: pytest.CaptureFixture[
         with pytest.raises(ConfigError, match="field"):
             plot_points(data, "v")
     plt.close("all")
+
+
+def test_samples_for_torch(tmp_path: Path) -> None:
+    path = generate(Ragged(), 7, tmp_path / "r.h5", progress=False)
+    with PointsDataset(path) as data:
+        samples = data.torch()
+        for row in (0, -1):
+            found = samples[row]
+            assert set(found) == {*data.fields, "code"}
+            assert np.allclose(found["w"], data.read("w", row % 7))
+            assert found["cells/line"].dtype == torch.int64
+            assert np.array_equal(found["cells/line"], data.read("cells/line", row % 7))
+            assert float(found["code"][0]) == float(data["s"][row % 7])
+    with pytest.raises(IndexError):
+        samples[7]
+    # In worker processes, forked from one that has the file open, and spawned.
+    only = Samples(path, ["u"])
+    expected = [only[row]["u"] for row in range(7)]
+    for context in ("fork", "spawn"):
+        loader = torch.utils.data.DataLoader(
+            only, batch_size=None, num_workers=2, multiprocessing_context=context
+        )
+        assert all(torch.equal(found["u"], one) for found, one in zip(loader, expected, strict=True))
+    with pytest.raises(ConfigError, match="unknown field"):
+        Samples(path, ["v"])
+    with pytest.raises(ConfigError, match="read it as Samples"):
+        Windows(path)
+    only.close()
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(DatasetFormatError, match="has changed"):
+        only[0]
 
 
 def test_other_kinds_say_so(tmp_path: Path) -> None:
