@@ -22,7 +22,7 @@ def main() -> tuple[float, float, float]:
         (shape.grad,) = torch.autograd.grad(peak * (1 + 100 * (w.sum() / area - 1) ** 2), shape)
         optimiser.step()
     old, new = (cell.solve(v).fields["stress"].max() for v in (start, RandomVoid(shape.detach().numpy())))
-    return result["test_relative_l2"], float(old / new), float(w.sum() / area)
+    return result["test_relative_l2"], float(old / new), float(w.detach().sum() / area)
 
 
 if __name__ == "__main__":

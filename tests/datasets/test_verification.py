@@ -355,7 +355,9 @@ def test_wrong_kinds_are_named(orbits: Path, darcy: Path, tmp_path: Path) -> Non
     def rename(file: h5py.File) -> None:
         file.attrs["kind"] = "graph"
 
-    with pytest.raises(DatasetFormatError, match="kind 'graph': this sciml reads the kinds fields, ode, points"):
+    with pytest.raises(
+        DatasetFormatError, match="kind 'graph': this sciml reads the kinds fields, ode, points"
+    ):
         open_dataset(alter(orbits, rename, tmp_path))
 
 
