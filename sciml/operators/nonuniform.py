@@ -38,6 +38,8 @@ __all__ = ["NonuniformFourier"]
 Method = Literal["auto", "direct", "fast"]
 LARGEST = 2**24
 """Numbers of a table that is in memory at a time."""
+MANY = 1000
+"""Products of cosines and sines beyond which transforms by FFT are faster, whatever the number of points."""
 ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Relative error of fast transforms."""
 
@@ -51,7 +53,7 @@ class NonuniformFourier:
     modes : tuple of int
         N per axis, of one to three axes.
     method : {"auto", "direct", "fast"}
-        ``fast`` needs finufft and tensors on the CPU; ``auto`` takes it where it can.
+        ``fast`` needs finufft and tensors on the CPU; ``auto`` takes it where it can and there are many wavenumbers.
 
     Examples
     --------
@@ -111,7 +113,7 @@ class NonuniformFourier:
 
     def _fast(self, *tensors: Tensor) -> ModuleType | None:
         """The library, if its transforms are to be taken."""
-        if self.method == "direct":
+        if self.method == "direct" or (self.method == "auto" and math.prod(_full(self.modes)) <= MANY):
             return None
         fits = is_plain(*tensors) and all(x.device.type == "cpu" and x.dtype in ACCURACY for x in tensors)
         library = _finufft() if fits else None
