@@ -39,7 +39,7 @@ class MixedProblem(ABC):
 
     Attributes
     ----------
-    given : (float or callable, float or callable)
+    dirichlet : (float or callable, float or callable)
         u on the boundary but for its natural part.
     natural : callable, optional
         Whether the traction is given, of positions (x, y) of midpoints of element sides; nowhere by default. Then p
@@ -56,14 +56,14 @@ class MixedProblem(ABC):
         If a vector has not two components, or a coefficient is out of its range.
     """
 
-    given: Vector = (0.0, 0.0)
+    dirichlet: Vector = (0.0, 0.0)
     natural: Callable | None = None
     traction: Vector = (0.0, 0.0)
     force: Vector = (0.0, 0.0)
     name: str = "mixed"
 
     def __post_init__(self) -> None:
-        for label in ("given", "traction", "force"):
+        for label in ("dirichlet", "traction", "force"):
             value = getattr(self, label)
             if not isinstance(value, tuple) or len(value) != 2:
                 raise ConfigError(f"{label}={value!r}: give a tuple of two components")
@@ -84,8 +84,8 @@ class MixedProblem(ABC):
         return False
 
     @property
-    def quadratic(self) -> bool:
-        """Whether g has the determinant of grad u as its second-order part, otherwise none."""
+    def finite_strain(self) -> bool:
+        """Whether g is det(1 + grad u) - 1, otherwise its linear part, div u."""
         return False
 
     @abstractmethod
@@ -101,7 +101,7 @@ class MixedProblem(ABC):
         """Return dg / d(grad u), which is - dS / dp, too."""
 
     @abstractmethod
-    def eased(self) -> Self:
+    def easier(self) -> Self:
         """Return a problem whose solution is easier to find and not far away."""
 
 
@@ -139,8 +139,8 @@ class HyperElasticity(MixedProblem):
         return self.stiffness
 
     @property
-    def quadratic(self) -> bool:
-        """It has."""
+    def finite_strain(self) -> bool:
+        """It is."""
         return True
 
     def stress(self, slopes: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -157,10 +157,12 @@ class HyperElasticity(MixedProblem):
         (a, b), (c, d) = np.moveaxis(slopes, (-2, -1), (0, 1))
         return np.stack([np.stack([1 + d, -c], axis=-1), np.stack([-b, 1 + a], axis=-1)], axis=-2)
 
-    def eased(self) -> "HyperElasticity":
+    def easier(self) -> "HyperElasticity":
         """Return the solid under half of the load."""
-        given, traction, force = (_scaled(part, 0.5) for part in (self.given, self.traction, self.force))
-        return replace(self, given=given, traction=traction, force=force)
+        dirichlet, traction, force = (
+            _scaled(part, 0.5) for part in (self.dirichlet, self.traction, self.force)
+        )
+        return replace(self, dirichlet=dirichlet, traction=traction, force=force)
 
     def von_mises(self, slopes: np.ndarray) -> np.ndarray:
         """Return von Mises's equivalent of the Cauchy stress, of grad u, shape (..., 2, 2) to (...,)."""
@@ -218,7 +220,7 @@ class IncompressibleFlow(MixedProblem):
         """Return the identity."""
         return np.broadcast_to(np.eye(2), slopes.shape)
 
-    def eased(self) -> "IncompressibleFlow":
+    def easier(self) -> "IncompressibleFlow":
         """Return the flow of twice the viscosity."""
         return replace(self, viscosity=2 * self.viscosity)
 
@@ -236,7 +238,7 @@ def solve_mixed(
     *,
     tolerance: float = 1e-8,
     max_iterations: int = 12,
-    easings: int = 6,
+    continuation: int = 6,
 ) -> MixedSolution:
     """Return the solution on a mesh, by Newton's method.
 
@@ -252,13 +254,13 @@ def solve_mixed(
         square of it.
     max_iterations : int
         Steps for one problem.
-    easings : int
-        Easier problems at most.
+    continuation : int
+        Easier problems at most: load steps, or larger viscosities.
 
     Returns
     -------
     MixedSolution
-        ``info`` has "iterations" (all linear systems), "eased" (problems that were solved before) and "residual",
+        ``info`` has "iterations" (all linear systems), "continuation" (easier problems before) and "residual",
         relative to the sum of the absolute values of its terms.
 
     Raises
@@ -272,16 +274,17 @@ def solve_mixed(
     --------
     >>> x = np.linspace(0, 1, 5)
     >>> mesh = QuadMesh.mapped(np.stack(np.meshgrid(x, x, indexing="ij"), axis=-1))
-    >>> channel = IncompressibleFlow(given=(lambda x, y: y * (1 - y), 0.0), natural=lambda x, y: x == 1, viscosity=0.5)
+    >>> inlet = lambda x, y: y * (1 - y), 0.0
+    >>> channel = IncompressibleFlow(inlet, natural=lambda x, y: x == 1, viscosity=0.5)
     >>> flow = solve_mixed(channel, mesh)  # Poiseuille's: p falls by 2 nu.
-    >>> round(float(flow.p.max() - flow.p.min()), 10), flow.info["eased"]
+    >>> round(float(flow.p.max() - flow.p.min()), 10), flow.info["continuation"]
     (1.0, 0)
     """
     iterations = 0
-    for eased in range(easings + 1):
+    for easier in range(continuation + 1):
         chain = [problem]
-        for _ in range(eased):
-            chain.append(chain[-1].eased())
+        for _ in range(easier):
+            chain.append(chain[-1].easier())
         x: np.ndarray | None = None
         for stage in reversed(chain):
             x, steps, residual = _newton(_System(stage, mesh), x, tolerance, max_iterations)
@@ -290,11 +293,11 @@ def solve_mixed(
                 break
         if x is not None:
             count = 2 * len(mesh.nodes)
-            info = {"iterations": iterations, "eased": eased, "residual": residual}
+            info = {"iterations": iterations, "continuation": easier, "residual": residual}
             return MixedSolution(mesh, problem, x[:count].reshape(-1, 2), problem.stiffness * x[count:], info)
     raise ConvergenceError(
         f"problem {problem.name!r} has no solution that Newton's method finds on {len(mesh)} elements, after "
-        f"{easings} easier ones: refine the mesh, or take less load or more viscosity"
+        f"{continuation} easier ones: refine the mesh, or take less load or more viscosity"
     )
 
 
@@ -312,8 +315,7 @@ def _newton(
         except ConvergenceError:
             return None, step, np.inf
         x[free] += change
-        moved, before = np.abs(system.displaced(x, free, change)), size
-        size = float(moved)
+        size, before = system.displaced(x, free, change), size
         if not np.isfinite(size) or (step > 3 and size > CALM and size > 2 * before):
             return None, step, np.inf
         if size <= tolerance and not (fresh and step == 1 and system.problem.convects):
@@ -429,8 +431,8 @@ class _System:
             x = np.zeros(self.size)
             x[count:] = self.problem.rest_pressure / self.problem.stiffness
         x = x.copy()
-        for i, part in enumerate(self.problem.given):
-            x[2 * self.at + i] = evaluate(part, self.mesh.nodes[self.at], "given u")
+        for i, part in enumerate(self.problem.dirichlet):
+            x[2 * self.at + i] = evaluate(part, self.mesh.nodes[self.at], "Dirichlet data")
         return x
 
     def displaced(self, x: np.ndarray, free: np.ndarray, change: np.ndarray) -> float:
@@ -483,7 +485,7 @@ class _System:
             tangent += growth.reshape(elements, 2, 2, nodes, nodes).transpose(0, 3, 1, 4, 2)
         for i in range(2):
             tangent[:, :, i, :, i] += stiff
-        if problem.quadratic:
+        if problem.finite_strain:
             x_part, y_part = slopes_of[..., 0] * (w * p / unit)[..., None], slopes_of[..., 1]
             turned = np.swapaxes(x_part, 1, 2) @ y_part
             turned = turned - np.swapaxes(turned, 1, 2)

@@ -60,7 +60,7 @@ class MixedSolution:
         values, corners = biquadratic(local)[0][:, None], bilinear(local)
         of_u = self.u[self.mesh.elements[chosen]]
         x = (values @ self.mesh.nodes[self.mesh.elements[chosen]])[:, 0]
-        slopes = np.swapaxes(of_u, 1, 2) @ self.mesh.gradients_at(local, chosen)
+        slopes = np.swapaxes(of_u, 1, 2) @ self.mesh.gradients_at(chosen, local)
         return x, (values @ of_u)[:, 0], slopes, (corners * self.p[self.mesh.vertices[chosen]]).sum(axis=1)
 
     def integral(self, function: Callable[..., np.ndarray]) -> float:

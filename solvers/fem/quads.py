@@ -5,7 +5,6 @@ of them. Where a domain is the image of a rectangle, or of a ring, that is the w
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -64,9 +63,9 @@ def bilinear(points: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def square_rule(count: int = NODES) -> tuple[np.ndarray, np.ndarray]:
-    """Return Gauss nodes (count^2, 2) and weights on the unit square."""
-    nodes, weights = gauss(count)
+def square_rule() -> tuple[np.ndarray, np.ndarray]:
+    """Return Gauss nodes (9, 2) and weights on the unit square."""
+    nodes, weights = gauss(NODES)
     points = np.stack(np.meshgrid(nodes, nodes, indexing="ij"), axis=-1).reshape(-1, 2)
     return points, np.outer(weights, weights).ravel()
 
@@ -165,7 +164,7 @@ class QuadMesh:
     @cached_property
     def _jacobians(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the map from the unit square, dx_j / dxi_i at [i, j], (E, Q, 2, 2), and determinants."""
-        found = np.einsum("qai,eaj->eqij", biquadratic(square_rule()[0])[1], self.nodes[self.elements])
+        found = np.swapaxes(biquadratic(square_rule()[0])[1], 1, 2) @ self.nodes[self.elements][:, None]
         return found, found[..., 0, 0] * found[..., 1, 1] - found[..., 0, 1] * found[..., 1, 0]
 
     @cached_property
@@ -176,41 +175,29 @@ class QuadMesh:
     @cached_property
     def gradients(self) -> np.ndarray:
         """Of the biquadratic shape functions at the quadrature nodes, shape (E, Q, 9, 2)."""
-        return self.gradients_at(square_rule()[0])
+        return _by_position(biquadratic(square_rule()[0])[1], self._jacobians[0])
 
     @cached_property
     def points(self) -> np.ndarray:
         """Quadrature nodes, shape (E, Q, 2)."""
-        return self.positions(square_rule()[0])
+        return biquadratic(square_rule()[0])[0] @ self.nodes[self.elements]
 
-    def positions(self, local: np.ndarray) -> np.ndarray:
-        """Return where points of the unit square, shape (Q, 2), lie in each element, shape (E, Q, 2)."""
-        return biquadratic(local)[0] @ self.nodes[self.elements]
-
-    def gradients_at(self, local: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
-        """Return gradients of the biquadratic shape functions.
+    def gradients_at(self, chosen: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return gradients of the biquadratic shape functions at single points.
 
         Parameters
         ----------
-        local : ndarray, shape (Q, 2)
-            Points of the unit square.
-        chosen : ndarray of int, shape (Q,), optional
-            The element of each point; by default all points in each element.
+        chosen : ndarray of int, shape (P,)
+            The element of each point.
+        local : ndarray, shape (P, 2)
+            Where in its unit square, see `locate`.
 
         Returns
         -------
-        ndarray, shape (E, Q, 9, 2), with ``chosen`` (Q, 9, 2)
+        ndarray, shape (P, 9, 2)
         """
         slopes = biquadratic(local)[1]
-        if chosen is None:
-            jacobians = np.einsum("qai,eaj->eqij", slopes, self.nodes[self.elements])
-        else:
-            jacobians = np.einsum("qai,qaj->qij", slopes, self.nodes[self.elements[chosen]])
-        # They hold dx_j / dxi_i, of which the inverse is wanted.
-        (a, b), (c, d) = np.moveaxis(jacobians, (-2, -1), (0, 1))
-        inverse = np.stack([np.stack([d, -b], axis=-1), np.stack([-c, a], axis=-1)], axis=-2)
-        inverse /= (a * d - b * c)[..., None, None]
-        return slopes @ np.swapaxes(inverse, -1, -2)
+        return _by_position(slopes, np.swapaxes(slopes, 1, 2) @ self.nodes[self.elements[chosen]])
 
     def locate(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where points of the map's unit square lie.
@@ -239,7 +226,10 @@ class QuadMesh:
         cell = np.minimum(scaled.astype(np.int64), np.array(self.shape) - 1)
         return cell @ np.array([self.shape[1], 1]), scaled - cell
 
-    def digest(self) -> str:
-        """Return a hash of nodes and elements, equal for equal meshes."""
-        data = self.nodes.astype("<f8").tobytes() + self.elements.astype("<i8").tobytes()
-        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+def _by_position(slopes: np.ndarray, jacobians: np.ndarray) -> np.ndarray:
+    """Gradients in space, (..., 9, 2), from those in the unit square and dx_j / dxi_i at [..., i, j]."""
+    (a, b), (c, d) = np.moveaxis(jacobians, (-2, -1), (0, 1))
+    inverse = np.stack([np.stack([d, -b], axis=-1), np.stack([-c, a], axis=-1)], axis=-2)
+    inverse /= (a * d - b * c)[..., None, None]
+    return slopes @ np.swapaxes(inverse, -1, -2)

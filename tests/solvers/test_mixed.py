@@ -47,7 +47,7 @@ class Manufactured:
         self.exact = tuple(map(function, u))
         self.slopes = tuple(tuple(function(sympy.diff(part, axis)) for axis in (X, Y)) for part in u)
         self.pressure = function(p)
-        self.closed = replace(problem, given=self.exact, force=tuple(map(function, force)))
+        self.closed = replace(problem, dirichlet=self.exact, force=tuple(map(function, force)))
         # The outward normal of the right side is (1, 0).
         self.open = replace(
             self.closed,
@@ -92,7 +92,10 @@ def kovasznay() -> Manufactured:
 @pytest.mark.parametrize(("case", "sizes"), [(solid, (4, 6, 8, 12, 16)), (kovasznay, (8, 12, 16, 24))])
 def test_orders(case: Callable[[], Manufactured], sizes: tuple[int, ...], boundary: str) -> None:
     made = case()
-    errors = np.array([made.errors(solve_mixed(getattr(made, boundary), curved(n))) for n in sizes])
+    solutions = [solve_mixed(getattr(made, boundary), curved(n)) for n in sizes]
+    # Quadratic convergence: a wrong derivative would take many more.
+    assert max(found.info["iterations"] for found in solutions) <= 6
+    errors = np.array([made.errors(found) for found in solutions])
     orders = -np.polyfit(np.log(sizes), np.log(errors), 1)[0]
     assert orders[0] > 2.9
     assert (orders[1:] > 1.9).all()
@@ -111,7 +114,7 @@ def test_kovasznay_needs_no_force() -> None:
 def test_poiseuille_is_exact(viscosity: float, width: float, n: int) -> None:
     mesh = channel(np.array([0.0, 2.0]), np.zeros(2), np.zeros(2), width, n, 2)
     flow = IncompressibleFlow(
-        given=(lambda x, y: 1 - (2 * y / width) ** 2, 0.0),
+        dirichlet=(lambda x, y: 1 - (2 * y / width) ** 2, 0.0),
         natural=lambda x, y: x > 2 - 1e-9,
         viscosity=viscosity,
     )
@@ -122,9 +125,24 @@ def test_poiseuille_is_exact(viscosity: float, width: float, n: int) -> None:
     assert found.p.max() - found.p.min() == pytest.approx(drop, rel=1e-8)
 
 
+def test_stokes_flow_is_linear() -> None:
+    def flow(factor: float) -> MixedSolution:
+        stokes = IncompressibleFlow(
+            dirichlet=(lambda x, y: factor * y * (1 - y) * (1 + x), 0.0), viscosity=0.01, inertia=False
+        )
+        return solve_mixed(replace(stokes, natural=lambda x, y: x > 1 - 1e-9), curved(4))
+
+    once, back = flow(1.0), flow(-100.0)
+    assert once.info["iterations"] <= 2
+    assert np.allclose(back.u, -100 * once.u, atol=1e-10)
+    assert np.allclose(back.p, -100 * once.p, atol=1e-10)
+    with_inertia = solve_mixed(replace(once.problem, inertia=True), curved(4))
+    assert np.abs(with_inertia.u - once.u).max() > 1e-6
+
+
 def test_affine_deformations_are_exact() -> None:
     # F = diag(2, 1/2), p any constant: with u given everywhere, that of rest.
-    solid = HyperElasticity(given=(lambda x, y: x, lambda x, y: -y / 2))
+    solid = HyperElasticity(dirichlet=(lambda x, y: x, lambda x, y: -y / 2))
     found = solve_mixed(solid, curved(3))
     assert np.allclose(found.u, found.mesh.nodes * (1, -0.5), atol=1e-12)
     assert np.allclose(found.p, solid.stiffness, atol=1e-10)
@@ -132,7 +150,7 @@ def test_affine_deformations_are_exact() -> None:
     mu = solid.stiffness
     p = mu * 0.25
     pulled = HyperElasticity(
-        given=(lambda x, y: x, lambda x, y: -y / 2),
+        dirichlet=(lambda x, y: x, lambda x, y: -y / 2),
         natural=lambda x, y: x > 1 - 1e-9,
         traction=(2 * mu - p / 2, 0.0),
     )
@@ -151,7 +169,7 @@ def test_small_strains_are_those_of_linear_elasticity() -> None:
     clamped = HyperElasticity(
         natural=lambda x, y: y > 1e-9, traction=(0.0, lambda x, y: 1e-4 * (y > 1 - 1e-9))
     )
-    whole, half = solve_mixed(clamped, cells), solve_mixed(clamped.eased(), cells)
+    whole, half = solve_mixed(clamped, cells), solve_mixed(clamped.easier(), cells)
     assert np.linalg.norm(whole.u - 2 * half.u) < 1e-3 * np.linalg.norm(whole.u)
     assert whole.u[:, 1].max() > 0
 
@@ -178,22 +196,21 @@ def test_work_of_the_load_is_the_work_of_the_stress() -> None:
 def test_hard_flows_are_found_by_easier_ones() -> None:
     mesh = channel(np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.8, 0.0]), np.zeros(3), 1.0, 12, 6)
     flow = IncompressibleFlow(
-        given=(lambda x, y: np.where(x < 1e-9, 1 - 4 * y**2, 0.0), 0.0),
+        dirichlet=(lambda x, y: np.where(x < 1e-9, 1 - 4 * y**2, 0.0), 0.0),
         natural=lambda x, y: x > 2 - 1e-9,
         viscosity=0.003,
     )
     found = solve_mixed(flow, mesh, max_iterations=6)
-    assert found.info["eased"] > 0
+    assert found.info["continuation"] > 0
     assert found.info["residual"] < 1e-12
     with pytest.raises(ConvergenceError, match=r"'flow' has no solution .* after 0 easier ones"):
-        solve_mixed(flow, mesh, max_iterations=6, easings=0)
+        solve_mixed(flow, mesh, max_iterations=6, continuation=0)
 
 
 def test_meshes() -> None:
     ring = square_with_void(lambda angle: 0.3 + 0.02 * np.cos(5 * angle), 64, 6)
     area = 1 - np.pi * (0.3**2 + 0.02**2 / 2)
     assert ring.weights.sum() == pytest.approx(area, abs=1e-6)
-    assert ring.digest() == square_with_void(lambda angle: 0.3 + 0.02 * np.cos(5 * angle), 64, 6).digest()
     bent = channel(
         np.array([0.0, 1.0, 3.0]), np.array([0.0, 1.0, -1.0]), np.array([0.0, 0.5, 1.0]), 0.5, 40, 4
     )
@@ -216,16 +233,16 @@ def test_boundary_sides_have_the_domain_to_the_left() -> None:
     [
         (lambda: HyperElasticity(c1=-1.0), ConfigError, "c1=-1.0, c2=0.0: they must not be negative"),
         (lambda: IncompressibleFlow(viscosity=0.0), ConfigError, "viscosity=0.0: it must be positive"),
-        (lambda: HyperElasticity(given=1.0), ConfigError, "given=1.0: give a tuple"),  # type: ignore[arg-type]
+        (lambda: HyperElasticity(dirichlet=1.0), ConfigError, "dirichlet=1.0: give a tuple"),  # type: ignore[arg-type]
         (
             lambda: solve_mixed(HyperElasticity(natural=lambda x, y: x == x), curved(2)),
             ConfigError,
             "tractions are given everywhere",
         ),
         (
-            lambda: solve_mixed(HyperElasticity(given=(lambda x, y: x / 0, 0.0)), curved(2)),
+            lambda: solve_mixed(HyperElasticity(dirichlet=(lambda x, y: x / 0, 0.0)), curved(2)),
             ConfigError,
-            "given u",
+            "Dirichlet data",
         ),
         (lambda: QuadMesh.mapped(np.zeros((4, 5, 2))), ConfigError, r"grid of shape \(4, 5, 2\)"),
         (lambda: QuadMesh.mapped(curved(2).nodes.reshape(5, 5, 2)[::-1]), GeometryError, "is folded"),
@@ -248,6 +265,6 @@ def test_bad_input(make: Callable[[], object], error: type[Exception], message: 
 
 
 def test_picture() -> None:
-    found = solve_mixed(IncompressibleFlow(given=(lambda x, y: y, 0.0)), curved(2))
+    found = solve_mixed(IncompressibleFlow(dirichlet=(lambda x, y: y, 0.0)), curved(2))
     ax = found.plot()
     assert len(ax.collections[0].get_array()) == len(found.mesh.nodes)  # type: ignore[arg-type]
