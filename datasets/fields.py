@@ -43,6 +43,9 @@ __all__ = [
     "declare_scalars",
     "fits",
     "flags",
+    "identify",
+    "refuse_reserved",
+    "scalar_problems",
     "texts",
     "write_trajectories",
 ]
@@ -80,6 +83,36 @@ def fits(values: np.ndarray | float, dtype: np.typing.DTypeLike) -> bool:
         return bool((np.isinf(np.asarray(values).astype(dtype)) == np.isinf(values)).all())
 
 
+def identify(file: h5py.File, kind: str, layout: Layout, n: int) -> None:
+    """Write the root attributes that files of every kind have."""
+    file.attrs["format"] = "sciml"
+    file.attrs["kind"] = kind
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs["dataset_name"] = layout.name
+    file.attrs["n_trajectories"] = n
+
+
+def scalar_problems(file: h5py.File) -> list[str]:
+    """Return what is wrong with ``/scalars`` and the seeds of an open file without a grid."""
+    n, problems = int(file.attrs["n_trajectories"]), []
+    for name in file["scalars"].attrs.get("field_names", ()):
+        entry = file["scalars"].get(name)
+        shape = (n,) if entry is not None and entry.attrs.get("sample_varying") else ()
+        if entry is None or entry.shape != shape:
+            problems.append(f"scalars/{name}: missing, or not of shape {shape}")
+    if file["provenance/seed"].shape != (n,):
+        problems.append(f"provenance/seed: shape {file['provenance/seed'].shape} where {(n,)} is expected")
+    return problems
+
+
+def refuse_reserved(layout: Layout, reserved: set[str]) -> None:
+    """Refuse parameters whose names the format uses for root attributes."""
+    if clash := reserved & set(layout.parameters):
+        raise ConfigError(
+            f"layout {layout.name!r} has parameters {sorted(clash)}, which the format uses: rename"
+        )
+
+
 def declare_scalars(file: h5py.File, layout: Layout, n: int, dtype: type) -> None:
     """Write the parameters, as root attributes and in ``/scalars``, and room for the varying scalars."""
     file.attrs["simulation_parameters"] = texts(tuple(layout.parameters))
@@ -96,18 +129,10 @@ def declare_scalars(file: h5py.File, layout: Layout, n: int, dtype: type) -> Non
 def create_fields(file: h5py.File, layout: FieldsLayout, n: int) -> None:
     """Write the skeleton of a dataset of ``n`` trajectories into an empty file."""
     grid = layout.grid
-    reserved = RESERVED & set(layout.parameters)
-    if reserved:
-        raise ConfigError(
-            f"layout {layout.name!r} has parameters {sorted(reserved)}, which the format uses: rename"
-        )
-    file.attrs["format"] = "sciml"
-    file.attrs["kind"] = "fields"
-    file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["dataset_name"] = layout.name
+    refuse_reserved(layout, RESERVED)
+    identify(file, "fields", layout, n)
     file.attrs["grid_type"] = "cartesian"
     file.attrs["n_spatial_dims"] = grid.dim
-    file.attrs["n_trajectories"] = n
     file.attrs["steady"] = np.bool_(layout.steady)
     file.attrs["input_fields"] = texts(layout.inputs)
     file.attrs["target_fields"] = texts(layout.targets)

@@ -11,7 +11,7 @@ from sciml.solvers.fem.exchange import save_meshio
 
 from .reader import PointsDataset
 
-__all__ = ["mesh_points", "vertex_weights", "write_sample", "write_samples"]
+__all__ = ["mesh_points", "on_vtk", "vertex_weights", "write_sample", "write_samples"]
 
 MARKER = "samples.json"
 
@@ -91,6 +91,20 @@ def vertex_weights(points: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarr
     return np.bincount(corners.ravel(), shares, minlength=len(points))
 
 
+def on_vtk(values: np.ndarray) -> np.ndarray:
+    """Return point data as VTK has them: tensors flattened, vectors of the plane with a third component, 0.
+
+    Examples
+    --------
+    >>> on_vtk(np.ones((1, 2))).tolist(), on_vtk(np.ones((1, 2, 2))).shape
+    ([[1.0, 1.0, 0.0]], (1, 4))
+    """
+    if values.ndim == 1:
+        return values
+    values = values.reshape(len(values), -1)
+    return np.column_stack([values, np.zeros(len(values))]) if values.shape[1] == 2 else values
+
+
 def write_sample(data: PointsDataset, row: int, path: str | Path) -> None:
     """Write one sample of a dataset of points as a mesh, fields, weights and the code at its points.
 
@@ -121,11 +135,7 @@ def write_sample(data: PointsDataset, row: int, path: str | Path) -> None:
     fields = {}
     for name in data.fields:
         if name != "positions" and not name.startswith("cells/"):
-            values = data.read(name, row)
-            if values.ndim == 2 and values.shape[1] == 2:
-                # Vectors of VTK have three components.
-                values = np.column_stack([values, np.zeros(len(values))])
-            fields[name] = values.reshape(len(values), *([-1] if values.ndim > 1 else []))
+            fields[name] = on_vtk(data.read(name, row))
     for name in data.code:
         fields[name] = np.full(len(x), float(data[name][row]))
     save_meshio(path, meshio.Mesh(points, list(cells.items()), point_data=fields))

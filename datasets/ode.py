@@ -25,7 +25,7 @@ import numpy as np
 
 from sciml.errors import DatasetFormatError
 
-from .fields import FORMAT_VERSION, declare_scalars, flags, texts
+from .fields import declare_scalars, flags, identify, scalar_problems, texts
 from .recipe import OdeLayout, Trajectory
 
 __all__ = ["check_ode", "create_ode", "write_states"]
@@ -33,11 +33,7 @@ __all__ = ["check_ode", "create_ode", "write_states"]
 
 def create_ode(file: h5py.File, layout: OdeLayout, n: int) -> None:
     """Write the skeleton of a dataset of ``n`` trajectories into an empty file."""
-    file.attrs["format"] = "sciml"
-    file.attrs["kind"] = "ode"
-    file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["dataset_name"] = layout.name
-    file.attrs["n_trajectories"] = n
+    identify(file, "ode", layout, n)
     file.create_dataset("time", data=np.asarray(layout.times, dtype=np.float64))
     states = file.create_dataset("states", (n, *layout.shape), np.float64, chunks=(1, *layout.shape))
     states.attrs["names"] = texts(tuple(layout.states))
@@ -83,11 +79,4 @@ def check_ode(file: h5py.File) -> list[str]:
     expected = (n, *file["time"].shape, 0 if names is None else len(names))
     if states.shape != expected:
         problems.append(f"states: shape {states.shape} where {expected} is declared")
-    for name in file["scalars"].attrs.get("field_names", ()):
-        entry = file["scalars"].get(name)
-        shape = (n,) if entry is not None and entry.attrs.get("sample_varying") else ()
-        if entry is None or entry.shape != shape:
-            problems.append(f"scalars/{name}: missing, or not of shape {shape}")
-    if file["provenance/seed"].shape != (n,):
-        problems.append(f"provenance/seed: shape {file['provenance/seed'].shape} where {(n,)} is expected")
-    return problems
+    return problems + scalar_problems(file)

@@ -20,7 +20,15 @@ from .reader import Dataset, FieldsDataset, OdeDataset
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["animate", "energy_spectrum", "plot_fields", "plot_space_time", "plot_spectrum", "plot_states"]
+__all__ = [
+    "animate",
+    "chosen_row",
+    "energy_spectrum",
+    "plot_fields",
+    "plot_space_time",
+    "plot_spectrum",
+    "plot_states",
+]
 
 GIF, MP4 = ".gif", ".mp4"
 
@@ -33,11 +41,17 @@ def _choose(data: FieldsDataset, field: str, trajectory: int) -> tuple[str, int]
     field = field or next(iter((*data.targets, *varying, *data.fields)))
     if field not in data.fields:
         raise unknown_name(f"field of {data.path.name}", field, list(data.fields))
-    return field, _row(data, trajectory)
+    return field, chosen_row(data, trajectory)
 
 
-def _row(data: Dataset, trajectory: int) -> int:
-    """A trajectory, counted from 0, or from the end if it is negative."""
+def chosen_row(data: Dataset, trajectory: int) -> int:
+    """Return a trajectory counted from 0, of one that may be counted from the end.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such trajectory.
+    """
     whole = isinstance(trajectory, int | np.integer)
     if not whole or not -data.n_trajectories <= trajectory < data.n_trajectories:
         raise ConfigError(
@@ -395,7 +409,7 @@ def plot_states(data: OdeDataset, trajectory: int = 0) -> "Figure":
 
     if not isinstance(data, OdeDataset):
         raise ConfigError(f"{data.path.name} is of kind {data.kind!r}: draw it with plot_fields")
-    trajectory = _row(data, trajectory)
+    trajectory = chosen_row(data, trajectory)
     states, names = data["states"][trajectory].T, data.components
     portrait = len(names) in (2, 3)
     figure = Figure(figsize=(10.0 if portrait else 6.0, 4.0), layout="constrained")

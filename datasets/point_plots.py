@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.errors import ConfigError
 from sciml.registry import unknown_name
 
+from .plots import chosen_row
 from .reader import PointsDataset
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def plot_points(data: PointsDataset, field: str = "", trajectory: int = 0) -> "F
     """
     import matplotlib.pyplot as plt
 
-    if not -data.n_trajectories <= trajectory < data.n_trajectories:
-        raise ConfigError(
-            f"trajectory={trajectory}: {data.path.name} has {data.n_trajectories}, counted from 0; choose one of them"
-        )
-    row = trajectory % data.n_trajectories
+    row = chosen_row(data, trajectory)
     known = [name for name in data.fields if name != "positions" and not name.startswith("cells/")]
     if field and field not in known:
         raise unknown_name(f"field of {data.path.name}", field, known)

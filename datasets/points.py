@@ -31,7 +31,7 @@ import numpy as np
 
 from sciml.errors import ConfigError, DatasetFormatError
 
-from .fields import FORMAT_VERSION, declare_scalars, fits, flags, texts
+from .fields import declare_scalars, fits, flags, identify, refuse_reserved, scalar_problems, texts
 from .recipe import PointsLayout, Trajectory
 from .rows import append_row
 
@@ -48,16 +48,8 @@ VERTICES = {"vertex": 1, "line": 2, "triangle": 3, "quad": 4, "tetra": 4, "hexah
 
 def create_points(file: h5py.File, layout: PointsLayout, n: int) -> None:
     """Write the skeleton of a dataset of ``n`` samples into an empty file."""
-    reserved = RESERVED & set(layout.parameters)
-    if reserved:
-        raise ConfigError(
-            f"layout {layout.name!r} has parameters {sorted(reserved)}, which the format uses: rename"
-        )
-    file.attrs["format"] = "sciml"
-    file.attrs["kind"] = "points"
-    file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["dataset_name"] = layout.name
-    file.attrs["n_trajectories"] = n
+    refuse_reserved(layout, RESERVED)
+    identify(file, "points", layout, n)
     file.attrs["n_spatial_dims"] = layout.dim
     for name, values in (("input", layout.inputs), ("target", layout.targets)):
         file.attrs[f"{name}_fields"] = texts(values)
@@ -174,11 +166,4 @@ def check_points(file: h5py.File) -> list[str]:
             problems.append(f"{places}: {n + 1} numbers from 0 on are expected that do not decrease")
         elif file[name].shape[0] != offsets[-1]:
             problems.append(f"{name}: {file[name].shape[0]} rows where {offsets[-1]} are expected")
-    for name in file["scalars"].attrs.get("field_names", ()):
-        entry = file["scalars"].get(name)
-        shape = (n,) if entry is not None and entry.attrs.get("sample_varying") else ()
-        if entry is None or entry.shape != shape:
-            problems.append(f"scalars/{name}: missing, or not of shape {shape}")
-    if file["provenance/seed"].shape != (n,):
-        problems.append(f"provenance/seed: shape {file['provenance/seed'].shape} where {(n,)} is expected")
-    return problems
+    return problems + scalar_problems(file)

@@ -101,6 +101,8 @@ class Dataset(ABC):
 
     kind: ClassVar[str]
     times: np.ndarray
+    _paths: dict[str, str]
+    """Places of the fields in the file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -158,12 +160,17 @@ class Dataset(ABC):
             }
 
     @property
-    @abstractmethod
     def fields(self) -> tuple[str, ...]:
         """Names of the arrays that vary in space or time."""
+        return tuple(self._paths)
 
-    @abstractmethod
-    def __getitem__(self, name: str) -> h5py.Dataset: ...
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        file = self._open_file()
+        if name in self._paths:
+            return file[self._paths[name]]
+        if name in file["scalars"]:
+            return file["scalars"][name]
+        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
 
     def _open_file(self) -> h5py.File:
         if not self.file:
@@ -229,21 +236,9 @@ class OdeDataset(Dataset):
 
     def _read_header(self) -> None:
         super()._read_header()
+        self._paths = {"states": "states"}
         self.times = self.file["time"][()]
         self.components = tuple(_text(name) for name in self.file["states"].attrs["names"])
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Always ("states",)."""
-        return ("states",)
-
-    def __getitem__(self, name: str) -> h5py.Dataset:
-        file = self._open_file()
-        if name == "states":
-            return file["states"]
-        if name in file["scalars"]:
-            return file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, ["states", *file["scalars"]])
 
 
 class FieldsDataset(Dataset):
@@ -297,22 +292,9 @@ class FieldsDataset(Dataset):
         self.mask = str(attributes.get("mask_field", ""))
 
     @property
-    def fields(self) -> tuple[str, ...]:
-        """Names, scalars first, then vectors and tensors."""
-        return tuple(self._paths)
-
-    @property
     def resolution(self) -> tuple[int, ...]:
         """Nodes along each axis."""
         return tuple(len(values) for values in self.axes.values())
-
-    def __getitem__(self, name: str) -> h5py.Dataset:
-        file = self._open_file()
-        if name in self._paths:
-            return file[self._paths[name]]
-        if name in file["scalars"]:
-            return file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
 
     def is_time_varying(self, name: str) -> bool:
         """Whether a field has a time axis."""
@@ -408,19 +390,6 @@ class PointsDataset(Dataset):
             for key in ("input_fields", "target_fields", "code_scalars")
         )
         self.weight = str(attributes.get("weight_field", ""))
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names: positions, fields, cells."""
-        return tuple(self._paths)
-
-    def __getitem__(self, name: str) -> h5py.Dataset:
-        file = self._open_file()
-        if name in self._paths:
-            return file[self._paths[name]]
-        if name in file["scalars"]:
-            return file["scalars"][name]
-        raise unknown_name(f"field of {self.path.name}", name, [*self._paths, *file["scalars"]])
 
     def torch(self, fields: tuple[str, ...] | None = None) -> "Samples":  # type: ignore[override]
         """Return a `torch.utils.data.Dataset` of samples; it opens the file by itself."""

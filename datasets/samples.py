@@ -49,8 +49,8 @@ class Samples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         self.path = Path(path)
         self._data: PointsDataset | None = None
         self._owner: int | None = None
-        self._stat = self._fingerprint()
         with PointsDataset(path) as data:
+            self._stat = self._fingerprint()
             self.fields = data.fields if fields is None else tuple(fields)
             for name in self.fields:
                 if name not in data.fields:
@@ -73,7 +73,7 @@ class Samples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return sample
 
     def _fingerprint(self) -> tuple[int, int, int]:
-        stat = self.path.stat() if self.path.exists() else os.stat_result((0,) * 10)
+        stat = self.path.stat()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _opened(self) -> PointsDataset:

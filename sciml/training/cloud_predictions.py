@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sciml.datasets import FieldSpec, PointsDataset, PointsLayout, Trajectory
 from sciml.datasets.atomic_hdf5 import atomic_hdf5
 from sciml.datasets.kinds import create, write
-from sciml.datasets.meshes import mesh_points, vertex_weights
+from sciml.datasets.meshes import mesh_points, on_vtk, vertex_weights
 from sciml.datasets.record import Record
 from sciml.datasets.rows import checksums
 from sciml.errors import ConfigError, GeometryError
@@ -57,7 +57,7 @@ def predict_points(
     """
     inputs, targets, code = _names(header)
     _check_dimension(model, data.dim, str(data.path))
-    layout = _layout(model, data, inputs, targets)
+    layout = _layout(data, inputs, dict(zip(targets, header["data"]["ranks"], strict=True)))
     known = all(name in data.fields for name in inputs)
     if known and (channels := cloud_channels(data, inputs, code)) != model.in_channels:
         raise ConfigError(
@@ -77,7 +77,7 @@ def predict_points(
             fields |= {
                 spec.name: data.read(spec.name, row) for spec in layout.fields if spec.name not in targets
             }
-            fields |= dict(zip(targets, _split(prediction, layout, targets), strict=True))
+            fields |= dict(zip(targets, _split(prediction, header, data.dim), strict=True))
             scalars = {name: float(data[name][row]) for name in layout.scalars}
             write(writer.file, layout, row, [Trajectory(fields, scalars)])
             writer.check()
@@ -133,19 +133,16 @@ def predict_mesh(
             f"mesh {name!r} has no point data {', '.join(missing)} (it has {', '.join(mesh.point_data) or 'none'}): "
             f"the model needs {', '.join((*inputs, *code))}"
         )
-    weighted = bool(header["data"].get("weighted"))
     cells: dict[str, list[np.ndarray]] = {}
     for block in mesh.cells:
         cells.setdefault(block.type, []).append(np.asarray(block.data))
     joined = {kind: np.concatenate(blocks) for kind, blocks in cells.items()}
-    weight = vertex_weights(x, joined) if weighted else np.full(len(x), 1 / max(len(x), 1))
-    room = model.in_channels - model.dim - 1
+    weight = vertex_weights(x, joined) if header["data"]["weighted"] else np.full(len(x), 1 / max(len(x), 1))
     parts = [
         np.asarray(mesh.point_data[field], dtype=float).reshape(len(x), -1) for field in (*inputs, *code)
     ]
-    if len(inputs) == 1 and len(parts) == 1 and parts[0].shape[1] == 3 and room == 2:
-        # Vectors of VTK have three components, also in the plane.
-        parts[0] = parts[0][:, :2]
+    # Vectors of VTK have three components, also in the plane.
+    parts = [part[:, :2] if model.dim == 2 and part.shape[1] == 3 else part for part in parts]
     given = np.column_stack([x, weight, *parts]).astype(np.float32)
     if given.shape[1] != model.in_channels:
         raise ConfigError(
@@ -160,12 +157,8 @@ def predict_mesh(
                 f"point data {field!r} of {name!r} is a scalar of the whole sample: give one value"
             )
     prediction = _predicted(model, given)
-    share = prediction.shape[1] // len(targets)
-    for number, field in enumerate(targets):
-        values = prediction[:, number * share : (number + 1) * share]
-        if share == 2:
-            values = np.column_stack([values, np.zeros(len(values))])
-        mesh.point_data[field] = values[:, 0] if share == 1 else values
+    for field, values in zip(targets, _split(prediction, header, model.dim), strict=True):
+        mesh.point_data[field] = on_vtk(values)
     save_meshio(output, mesh)
     return list(targets)
 
@@ -173,7 +166,7 @@ def predict_mesh(
 def _names(header: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Input fields, target fields and scalars of a model."""
     trained = header["data"]
-    return tuple(trained["inputs"]), tuple(trained["targets"]), tuple(trained.get("code", ()))
+    return tuple(trained["inputs"]), tuple(trained["targets"]), tuple(trained["code"])
 
 
 def _check_dimension(model: CloudOperator, dim: int, name: str) -> None:
@@ -194,10 +187,8 @@ def _cells(data: PointsDataset) -> list[str]:
     return [f"cells/{kind}" for kind in data.cells]
 
 
-def _layout(
-    model: CloudOperator, data: PointsDataset, inputs: tuple[str, ...], targets: tuple[str, ...]
-) -> PointsLayout:
-    dim = data.dim
+def _layout(data: PointsDataset, inputs: tuple[str, ...], targets: dict[str, int]) -> PointsLayout:
+    """What is written, of targets with their ranks."""
 
     def spec(name: str, rank: int, note: str = "") -> FieldSpec:
         described = str(data[name].attrs.get("description", "")) if name in data.fields else ""
@@ -206,35 +197,28 @@ def _layout(
     kept = [
         name for name in dict.fromkeys((*inputs, data.weight)) if name in data.fields and name not in targets
     ]
-    rank = next((rank for rank in range(3) if len(targets) * dim**rank == model.out_channels), None)
-    ranks = {name: data[name].ndim - 1 for name in targets if name in data.fields}
-    if len(ranks) < len(targets) and rank is None:
-        raise ConfigError(
-            f"input {str(data.path)!r}: the {model.out_channels} channels of the {type(model).__name__} cannot be told "
-            f"apart as fields {', '.join(targets)}: add fields of these names and ranks to it"
-        )
     stored = data.file["scalars"]
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in stored.attrs["field_names"]]
     return PointsLayout(
         name=f"{data.name}-predicted",
-        dim=dim,
+        dim=data.dim,
         fields=(
             *(spec(name, data[name].ndim - 1) for name in kept),
-            *(spec(name, ranks.get(name, rank or 0), " (predicted)") for name in targets),
+            *(spec(name, rank, " (predicted)") for name, rank in targets.items()),
         ),
         size=int(np.diff(data.offsets).mean()),
         cells=data.cells,
         scalars=tuple(name for name in names if stored[name].shape == (data.n_trajectories,)),
         parameters={name: float(stored[name][()]) for name in names if stored[name].shape == ()},
         inputs=tuple(name for name in inputs if name in kept),
-        targets=targets,
+        targets=tuple(targets),
         weight=data.weight if data.weight in kept else "",
         code=data.code,
     )
 
 
-def _split(prediction: np.ndarray, layout: PointsLayout, targets: tuple[str, ...]) -> list[np.ndarray]:
-    """Divide channels among the predicted fields."""
-    shapes = [layout.components(spec) for spec in layout.fields if spec.name in targets]
+def _split(prediction: np.ndarray, header: dict[str, Any], dim: int) -> list[np.ndarray]:
+    """Divide channels (N, C) among the predicted fields, (N,) or (N, components)."""
+    shapes = [(dim,) * rank for rank in header["data"]["ranks"]]
     parts = np.split(prediction, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1], axis=1)
     return [part.reshape(len(part), *shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -75,6 +75,7 @@ def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] |
         cloud=True,
         code=scalars,
         weighted=bool(data.weight),
+        ranks=tuple(data[field].ndim - 1 for field in data.targets),
     )
 
 

@@ -54,6 +54,8 @@ class Pairs:
         Scalars that are the last channels of a cloud.
     weighted : bool
         Whether the dataset has quadrature weights of its points; else they are 1 / N.
+    ranks : tuple of int
+        Of a cloud's targets: 0 for scalars, 1 for vectors, 2 for tensors.
     """
 
     inputs: Tensor
@@ -71,6 +73,7 @@ class Pairs:
     cloud: bool = False
     code: tuple[str, ...] = ()
     weighted: bool = False
+    ranks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -195,7 +195,11 @@ class _Trainer:
                 "config": pairs.config,
                 "inputs": list(pairs.names[0]),
                 "targets": list(pairs.names[1]),
-                **({"code": list(pairs.code), "weighted": pairs.weighted} if pairs.cloud else {}),
+                **(
+                    {name: jsonable(getattr(pairs, name)) for name in ("code", "weighted", "ranks")}
+                    if pairs.cloud
+                    else {}
+                ),
                 "resolution": list(fit.resolution),
                 "train_rows": [rows[0].start, rows[0].stop],
                 "valid_rows": [rows[1].start, rows[1].stop],

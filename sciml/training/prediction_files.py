@@ -123,7 +123,7 @@ def predict_file(
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     batch_size : int
-        Trajectories in memory at a time.
+        Trajectories in memory at a time; of clouds always one.
     frames : int
         Frames that a model of task ``step`` predicts, also more than in training; 0 for as many.
     overwrite : bool

@@ -147,6 +147,7 @@ def evaluation_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[o
     head = [
         *("resolution", "samples", "relative L2", "no model", "median", "worst", "relative H1"),
         *(["VRMSE"] if any("well" in row for row in rows) else []),
+        *(["folded"] if any("folded" in row for row in rows) else []),
         "ms/sample",
     ]
     cells: list[list[object]] = [
@@ -159,6 +160,7 @@ def evaluation_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[o
             _number(row.get("worst_relative_l2")),
             _number(row.get("relative_h1")),
             *([_number(row.get("well", {}).get("VRMSE"))] if "VRMSE" in head else []),
+            *([f"{row['folded']:.2%}"] if "folded" in head else []),
             _number(1000 * row["seconds_per_sample"], ".3g"),
         ]
         for row in rows
@@ -204,7 +206,8 @@ def report_evaluation(
         f"The same weights on every grid, trained at {size(rows[0]['train_resolution'])}, on samples that the run "
         "neither trained on nor chose its weights by. Relative L2 is one ratio over all points, frames and channels "
         "of a sample; the table has its mean, median and largest value over samples, and the mean of relative H1 "
-        "(gradients in space). VRMSE is the mean over samples, frames and channels. 'no model' is the mean relative L2 "
+        "(gradients in space). VRMSE is the mean over samples, frames and channels; 'folded' the share of points where a learned "
+        "deformation turns orientations over. 'no model' is the mean relative L2 "
         "of the best of these guesses: zero, the mean of the other samples' targets and, in time, the last given frame."
     )
     report.table(*evaluation_table(rows))

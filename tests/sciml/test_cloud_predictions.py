@@ -1,6 +1,7 @@
 """Predictions at points: datasets and meshes, weights from cells, what is refused."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import Delaunay
 
 from sciml.cli import main
-from sciml.datasets import PointsDataset, generate
+from sciml.datasets import FieldSpec, PointsDataset, PointsLayout, Recipe, Trajectory, generate
 from sciml.datasets.meshes import vertex_weights, write_sample
 from sciml.datasets.recipes import ElasticityRecipe, PoissonStarCloudRecipe
 from sciml.errors import DatasetFormatError
@@ -102,11 +104,41 @@ def test_meshes(folder: Path, tmp_path: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Mixture(Recipe):
+    """A scalar and a vector to predict, from a vector, which are multiples of the place."""
+
+    check_limits = {}  # noqa: RUF012 - read only
+
+    def layout(self) -> PointsLayout:
+        fields = FieldSpec("a", "a", rank=1), FieldSpec("s", "s"), FieldSpec("v", "v", rank=1)
+        return PointsLayout("mixture", 2, fields, 30, ("triangle",), inputs=("a",), targets=("s", "v"))
+
+    def sample(self, seed: int) -> Trajectory:
+        x = np.random.default_rng(seed).random((30, 2))
+        fields = {"positions": x, "a": x + 1, "s": x[:, 0], "v": np.column_stack([5 * x[:, 1], -x[:, 0]])}
+        return Trajectory({**fields, "cells/triangle": Delaunay(x).simplices})
+
+
+def test_targets_of_different_ranks_are_told_apart(tmp_path: Path) -> None:
+    path = generate(Mixture(), 30, tmp_path / "m.h5", progress=False)
+    config = TrainConfig(epochs=80, batch_size=6, lr=1e-2)
+    train(config, path, tmp_path / "run", model=PointMLPConfig(width=32, depth=2), progress=False)
+    assert predict(tmp_path / "run", path, "-o", tmp_path / "p.h5") == 0
+    with PointsDataset(path) as data, PointsDataset(tmp_path / "p.h5") as found:
+        write_sample(data, 2, tmp_path / "m.vtu")
+        s, v = data.read("s", 2), data.read("v", 2)
+        assert np.abs(found.read("s", 2) - s).max() < 0.3
+        assert np.abs(found.read("v", 2) - v).max() < 0.5
+        assert predict(tmp_path / "run", tmp_path / "m.vtu", "-o", tmp_path / "out.vtu") == 0
+        mesh = meshio.read(tmp_path / "out.vtu").point_data
+        assert np.allclose(mesh["s"], found.read("s", 2), atol=1e-5)
+        assert np.allclose(mesh["v"], np.column_stack([found.read("v", 2), np.zeros(30)]), atol=1e-5)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([1, 2, 3]), st.integers(0, 2**31))
 def test_weights_are_exact_for_linear_functions(dim: int, seed: int) -> None:
-    from scipy.spatial import Delaunay
-
     rng = np.random.default_rng(seed)
     inner = rng.random((12, dim))
     corners = np.stack(np.meshgrid(*[[0.0, 1.0]] * dim), axis=-1).reshape(-1, dim)
