@@ -36,10 +36,14 @@ from .plain import is_plain
 __all__ = ["NonuniformFourier"]
 
 Method = Literal["auto", "direct", "fast"]
-LARGEST = 2**24
-"""Numbers of a table that is in memory at a time."""
-MANY = 1000
-"""Products of cosines and sines beyond which transforms by FFT are faster, whatever the number of points."""
+LARGEST = 2**20
+"""Numbers of a table that is in memory at a time; sixteen times as many take up to 2.5 times as long."""
+MANY = {1: 200, 2: 1000, 3: 4000}
+"""Products of cosines and sines by dimension beyond which transforms by FFT are faster: about, for 10^3 to 10^5 points.
+
+Forward and backward, 32 channels, one thread, direct over fast: 0.6 to 1.3 with 625 of them in the plane, 0.9 to 1.2
+with 1089, 1.9 to 3.3 with 2401; in space 0.3 to 0.8 with 2197 and 1.0 to 1.8 with 4913.
+"""
 ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Relative error of fast transforms."""
 
@@ -113,7 +117,9 @@ class NonuniformFourier:
 
     def _fast(self, *tensors: Tensor) -> ModuleType | None:
         """The library, if its transforms are to be taken."""
-        if self.method == "direct" or (self.method == "auto" and math.prod(_full(self.modes)) <= MANY):
+        if self.method == "direct" or (
+            self.method == "auto" and math.prod(_full(self.modes)) <= MANY[len(self.modes)]
+        ):
             return None
         fits = is_plain(*tensors) and all(x.device.type == "cpu" and x.dtype in ACCURACY for x in tensors)
         library = _finufft() if fits else None

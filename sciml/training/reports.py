@@ -206,8 +206,8 @@ def report_evaluation(
         f"The same weights on every grid, trained at {size(rows[0]['train_resolution'])}, on samples that the run "
         "neither trained on nor chose its weights by. Relative L2 is one ratio over all points, frames and channels "
         "of a sample; the table has its mean, median and largest value over samples, and the mean of relative H1 "
-        "(gradients in space). VRMSE is the mean over samples, frames and channels; 'folded' the share of points where a learned "
-        "deformation turns orientations over. 'no model' is the mean relative L2 "
+        "(gradients in space). VRMSE is the mean over samples, frames and channels; 'folded' the share of points where "
+        "a learned deformation turns orientations over. 'no model' is the mean relative L2 "
         "of the best of these guesses: zero, the mean of the other samples' targets and, in time, the last given frame."
     )
     report.table(*evaluation_table(rows))

@@ -170,7 +170,7 @@ def test_parts_of_the_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_finufft", lambda: None)
-    monkeypatch.setattr(module, "MANY", 0)
+    monkeypatch.setattr(module, "MANY", {1: 0})
     xi, c = torch.rand(1, 4, 1), torch.ones(1, 2, 2, 1)
     assert NonuniformFourier((2,)).synthesise(c, xi).shape == (1, 4, 1)
     with pytest.raises(ConfigError, match=r"install sciml\[fast\]"):
