@@ -52,12 +52,11 @@ def chosen_row(data: Dataset, trajectory: int) -> int:
     ConfigError
         If there is no such trajectory.
     """
-    whole = isinstance(trajectory, int | np.integer)
-    if not whole or not -data.n_trajectories <= trajectory < data.n_trajectories:
-        raise ConfigError(
-            f"trajectory={trajectory!r}: {data.path.name} has {data.n_trajectories}, counted from 0; -1 is the last"
-        )
-    return trajectory % data.n_trajectories
+    count, whole = data.n_trajectories, isinstance(trajectory, int | np.integer)
+    if not whole or not -count <= trajectory < count:
+        name = data.path.name
+        raise ConfigError(f"trajectory={trajectory!r}: {name} has {count}, counted from 0; -1 is the last")
+    return trajectory % count
 
 
 def _read(data: FieldsDataset, field: str, trajectory: int, frames: Sequence[int]) -> np.ndarray:

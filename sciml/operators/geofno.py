@@ -110,7 +110,7 @@ class GeoFNOConfig:
 
 
 class Deformation(nn.Module):
-    """x + d(x, fields, code), of positions in the unit box; d = 0 at first.
+    """x + d(x, fields, code), the paper's IPHI, of positions in the unit box; d = 0 at first.
 
     d sees x, its distance and direction from the centre of the box, sines and cosines of 2^j pi times these and, in
     the plane, of 2^j times the angle; and the fields at the point.

@@ -239,7 +239,7 @@ def test_pictures_and_description(tmp_path: Path, capsys: pytest.CaptureFixture[
     plt.close("all")
 
 
-def test_samples_for_torch(tmp_path: Path) -> None:
+def test_samples_for_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(Ragged(), 7, tmp_path / "r.h5", progress=False)
     with PointsDataset(path) as data:
         samples = data.torch()
@@ -260,6 +260,11 @@ def test_samples_for_torch(tmp_path: Path) -> None:
             only, batch_size=None, num_workers=2, multiprocessing_context=context
         )
         assert all(torch.equal(found["u"], one) for found, one in zip(loader, expected, strict=True))
+    # A file that was open when a process was forked is not the child's to read.
+    opened = only._opened()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        assert only._opened() is not opened
     with pytest.raises(ConfigError, match="unknown field"):
         Samples(path, ["v"])
     with pytest.raises(ConfigError, match="read it as Samples"):

@@ -27,7 +27,9 @@ from sciml.operators import (
 from sciml.operators import geofno as module
 from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
+from sciml.training.held_out import thinned
 from sciml.training.objective import Objective
+from sciml.training.scores import no_skill_errors
 
 SMALL = {"modes": (6,), "point_modes": (4,), "width": 8, "latent": 8, "deformation_width": 16}
 
@@ -285,6 +287,14 @@ def test_pairs_of_clouds(blobs: Path) -> None:
         assert np.allclose(pairs.inputs[row, :, 2].sum(), np.pi, atol=1e-5)
         assert np.allclose(pairs.targets[row, cut, 0], data.read("u", row))
         assert (pairs.inputs[row, :, 4] == float(data["s"][row])).all()
+        mean = data["u"][:].mean()
+        errors = [
+            np.linalg.norm(mean - u) / np.linalg.norm(u)
+            for u in np.split(data["u"][:], np.cumsum(counts)[:-1])
+        ]
+    assert no_skill_errors(pairs)["mean"] == pytest.approx(np.mean(errors), rel=1e-5)
+    with pytest.raises(ConfigError, match="stride=2: clouds have no grid"):
+        thinned(pairs, 2, 1)
 
 
 @pytest.mark.parametrize(
