@@ -11,7 +11,7 @@ from sciml.training import TrainConfig, train
 def main() -> tuple[float, float, float]:
     cell = ElasticityRecipe(angles=36, rings=5, modes=2, around=48, across=8)
     data = generate(cell, 100, "cells.h5", workers=2, resume=True)
-    network = GeoFNOConfig(modes=(12,), point_modes=(12,), latent=12, width=16, deformation="none")
+    network = GeoFNOConfig(modes=(12,), point_modes=(12,), latent=(12,), width=16, deformation="none")
     result = train(TrainConfig(epochs=40, inputs=(), reflect=(0,)), data, "run", model=network, resume=True)
     model, start = GeoFNO.load("run").double(), RandomVoid.drawn(1, modes=2)
     shape = torch.tensor(start.coefficients, requires_grad=True)

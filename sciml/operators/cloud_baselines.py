@@ -34,13 +34,15 @@ class InterpolatedFNOConfig(FNOConfig):
     """Points that a node takes its values from, weighted by the inverse square of their distances."""
     code_size: int = 0
     """Scalars of each sample that are given, the last channels; training sets it."""
+    magnitude: int = 0
+    """Components of which a target is the magnitude, as in `GeoFNOConfig`; 0 for others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grid < 2 or self.neighbours < 1 or self.code_size < 0:
+        if self.grid < 2 or self.neighbours < 1 or self.code_size < 0 or self.magnitude < 0:
             raise ConfigError(
-                f"InterpolatedFNO grid={self.grid}, neighbours={self.neighbours}, code_size={self.code_size}: use at "
-                "least 2, 1 and 0"
+                f"InterpolatedFNO grid={self.grid}, neighbours={self.neighbours}, code_size={self.code_size}, "
+                f"magnitude={self.magnitude}: use at least 2, 1, 0 and 0"
             )
 
 
@@ -87,7 +89,7 @@ class InterpolatedFNO(CloudOperator):
         self.nodes = np.stack(np.meshgrid(*[axis] * self.dim, indexing="ij"), -1).reshape(-1, self.dim)
         channels = self.field_channels + 1 + self.config.code_size
         inner = {name: getattr(self.config, name) for name in FNOConfig.__dataclass_fields__}
-        self.fno = FNO(channels, out_channels, self.periodic, FNOConfig(**inner))
+        self.fno = FNO(channels, self.predicted_channels, self.periodic, FNOConfig(**inner))
         self.fno.check_resolution((self.config.grid,) * self.dim)
 
     @property
@@ -102,7 +104,7 @@ class InterpolatedFNO(CloudOperator):
         nodes = torch.stack([self._at_nodes(*parts) for parts in zip(x, weight, fields, strict=True)])
         given = torch.cat([nodes, code[:, None].expand(-1, nodes.shape[1], -1)], -1)
         u = self.fno.map_normalised(given.view(len(a), *space, -1))
-        return self._at_points(u, x)
+        return self.targets_of(self._at_points(u, x))
 
     def _at_nodes(self, x: Tensor, weight: Tensor, fields: Tensor) -> Tensor:
         """Fields of one cloud at the nodes, and the distance to its nearest point in units of the spacing."""
@@ -151,11 +153,14 @@ class PointMLPConfig:
     """Hidden layers."""
     code_size: int = 0
     """Scalars of each sample that are given, the last channels; training sets it."""
+    magnitude: int = 0
+    """Components of which a target is the magnitude, as in `GeoFNOConfig`; 0 for others."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.depth < 1 or self.code_size < 0:
+        if self.width < 1 or self.depth < 1 or self.code_size < 0 or self.magnitude < 0:
             raise ConfigError(
-                f"PointMLP width={self.width}, depth={self.depth}, code_size={self.code_size}: use at least 1, 1 and 0"
+                f"PointMLP width={self.width}, depth={self.depth}, code_size={self.code_size}, "
+                f"magnitude={self.magnitude}: use at least 1, 1, 0 and 0"
             )
 
 
@@ -199,8 +204,8 @@ class PointMLP(CloudOperator):
         for _ in range(self.config.depth):
             layers += [nn.Linear(into, width), GELU()]
             into = width
-        self.net = nn.Sequential(*layers, nn.Linear(width, out_channels))
+        self.net = nn.Sequential(*layers, nn.Linear(width, self.predicted_channels))
 
     def map_normalised(self, a: Tensor) -> Tensor:
         """Map normalised clouds to normalised functions at their points."""
-        return self.net(torch.cat([a[..., : self.dim], a[..., self.dim + 1 :]], -1))
+        return self.targets_of(self.net(torch.cat([a[..., : self.dim], a[..., self.dim + 1 :]], -1)))

@@ -17,6 +17,8 @@ from .base import Operator
 
 __all__ = ["CloudOperator", "cloud"]
 
+ROUNDING = 1e-6
+"""Added to the squares of magnitudes, in units of the targets' variance: of nothing there is no derivative."""
 MARGIN = 0.02
 """Of the box around the training points, how far others may be outside, as a fraction of its length."""
 
@@ -65,7 +67,8 @@ class CloudOperator(Operator):
     periodic : tuple of bool
         One value, False, for each coordinate of a position.
     config : dataclass, optional
-        With ``code_size``, the number of channels of the code.
+        With ``code_size``, the number of channels of the code, and ``magnitude``, of how many components targets are
+        the magnitude, 0 if they are none.
     **overrides
         Fields of it to replace.
 
@@ -88,6 +91,7 @@ class CloudOperator(Operator):
         if any(periodic):
             raise ConfigError(f"{name} periodic={periodic}: positions are of a box that is not")
         self.dim = len(periodic)
+        self.predicted_channels = self.out_channels * max(1, self.config.magnitude)
         self.field_channels = in_channels - self.dim - 1 - self.config.code_size
         if self.field_channels < 0:
             raise ConfigError(
@@ -165,3 +169,10 @@ class CloudOperator(Operator):
         """Return positions in the unit box, weights, fields, and the code, shape (B, numbers), of normalised clouds."""
         x, weight, fields, code = a.split([self.dim, 1, self.field_channels, self.config.code_size], -1)
         return x, weight[..., 0], fields, code[:, 0]
+
+    def targets_of(self, predicted: Tensor) -> Tensor:
+        """Return normalised targets, (..., out_channels), of what networks end with, (..., predicted_channels)."""
+        if not self.config.magnitude:
+            return predicted
+        squares = predicted.unflatten(-1, (self.out_channels, self.config.magnitude)).square().sum(-1)
+        return (squares + ROUNDING).sqrt() - self.output_mean / self.output_std

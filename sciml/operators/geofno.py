@@ -8,10 +8,11 @@ functions have Fourier coefficients:
     v_(l+1) = K_l sigma(v_l) + W_l sigma(v_l)                           Fourier layers of an FNO on it
     u(x_n) = Q(Re sum_k e^(2 pi i k xi_n) R_Lk v_Lk + W v_0(x_n))       v_Lk of sigma(v_L), and back at the points
 
-with xi = x + d(x, fields, code), d a network that is learned with the rest and begins at 0 (``learned``); with xi given
-as the first fields of each point, as the index coordinates of structured meshes can be (``given``); or xi = x
-(``none``). On a structured mesh a plain `FNO` over its indices, with the positions as inputs, is the same idea without
-scattered points: there the mesh is the deformation.
+with xi = c(x) + d(x, fields, code), d a network that is learned with the rest and begins at 0 (``learned``); with xi
+given as the first fields of each point, as the index coordinates of structured meshes can be (``given``); or xi = c(x)
+(``none``). Here c is the identity or, in the plane, radius and angle about the centre of the box: what surrounds a void
+is smooth and periodic in these. On a structured mesh a plain `FNO` over its indices, with the positions as inputs, is
+the same idea without scattered points: there the mesh is the deformation.
 
 Different from the paper's code: sums over points have quadrature weights, or at least 1 / N, so that results do not
 grow with the number of points; coefficients with k = 0 on the last axis are completed by their conjugates
@@ -64,8 +65,10 @@ class GeoFNOConfig:
     """Channels inside."""
     layers: int = 5
     """Spectral layers, the first from the points and the last to them included."""
-    latent: int = 40
-    """Nodes per axis of the grid between."""
+    latent: tuple[int, ...] = (40,)
+    """Nodes of the grid between, one number for all axes, or one for each."""
+    coordinates: Literal["box", "polar"] = "box"
+    """Where deformations begin: positions in the box, or, in the plane, radius and angle about its centre."""
     deformation: Literal["learned", "given", "none"] = "learned"
     """Where Fourier transforms see the points: learned; given by the first fields, one for each coordinate, on the unit
     torus; or none, where they are in the box."""
@@ -76,7 +79,10 @@ class GeoFNOConfig:
     frequencies: int = 8
     """Octaves of sines and cosines that it is given of each coordinate, radius and angle."""
     padding: float = 0.25
-    """Length of the extension of the box, as a fraction of its own; not of given coordinates."""
+    """Length of the extension of the box or of the radius, as a fraction of its own; not of given coordinates."""
+    magnitude: int = 0
+    """Components of which a target is the magnitude: for norms of smooth fields, which have kinks where these vanish,
+    as von Mises's stress does; 0 for others."""
     code_size: int = 0
     """Scalars of each sample that are given, the last channels; training sets it."""
     lifting_width: int = 64
@@ -88,18 +94,21 @@ class GeoFNOConfig:
         for name in ("width", "deformation_width", "deformation_layers", "lifting_width", "projection_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"GeoFNO {name}={getattr(self, name)}: it must be at least 1")
-        for name in ("frequencies", "code_size"):
+        for name in ("frequencies", "code_size", "magnitude"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"GeoFNO {name}={getattr(self, name)}: it must not be negative")
         if self.layers < 2:
             raise ConfigError(f"GeoFNO layers={self.layers}: it needs a first and a last one, use at least 2")
-        for name in ("modes", "point_modes"):
+        for name in ("latent", "modes", "point_modes"):
             counts = getattr(self, name)
             if not 1 <= len(counts) <= 3 or min(counts) < 2:
                 raise ConfigError(
                     f"GeoFNO {name}={counts}: give one number of at least 2 for all axes, or one for each of 1 to 3"
                 )
-            if self.latent < max(counts):
+            axes = max(len(counts), len(self.latent))
+            if any(
+                nodes < k for nodes, k in zip(spread(self.latent, axes), spread(counts, axes), strict=False)
+            ):
                 raise ConfigError(
                     f"GeoFNO latent={self.latent}: the grid cannot tell {name}={counts} apart, use as many nodes"
                 )
@@ -107,10 +116,21 @@ class GeoFNOConfig:
             raise ConfigError(f"GeoFNO padding={self.padding}: choose a fraction from 0 to 1")
         if self.deformation not in ("learned", "given", "none"):
             raise ConfigError(f"GeoFNO deformation={self.deformation!r}: choose learned, given, none")
+        if self.coordinates not in ("box", "polar"):
+            raise ConfigError(f"GeoFNO coordinates={self.coordinates!r}: choose box, polar")
+        if self.coordinates == "polar" and self.deformation == "given":
+            raise ConfigError(
+                "GeoFNO coordinates='polar': deformation='given' has its own, choose learned or none"
+            )
+
+
+def spread(counts: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    """Return one number for each axis."""
+    return counts * dim if len(counts) == 1 else counts
 
 
 class Deformation(nn.Module):
-    """x + d(x, fields, code), the paper's IPHI, of positions in the unit box; d = 0 at first.
+    """d(x, fields, code), the paper's IPHI less the identity, of positions in the unit box; 0 at first.
 
     d sees x, its distance and direction from the centre of the box, sines and cosines of 2^j pi times these and, in
     the plane, of 2^j times the angle; and the fields at the point.
@@ -129,14 +149,14 @@ class Deformation(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, fields: Tensor, code: Tensor) -> Tensor:
-        """Deform positions, shape (B, N, dim), with fields (B, N, channels) and a code (B, numbers)."""
+        """Displace positions, shape (B, N, dim), with fields (B, N, channels) and a code (B, numbers)."""
         h = torch.cat([self.features(x), fields], -1)
         for number, layer in enumerate(self.hidden):
             h = layer(h)
             if number == 0 and self.code is not None:
                 h = h + self.code(code)[:, None]
             h = gelu(h)
-        return x + self.out(h)
+        return self.out(h)
 
     def features(self, x: Tensor) -> Tensor:
         """Return what d is given of positions, shape (..., dim)."""
@@ -196,20 +216,22 @@ class GeoFNO(CloudOperator):
     ) -> None:
         super().__init__(in_channels, out_channels, periodic, config, **overrides)
         config, dim = self.config, self.dim
-        modes, from_points = (
-            counts * dim if len(counts) == 1 else counts for counts in (config.modes, config.point_modes)
-        )
-        for name, counts in (("modes", modes), ("point_modes", from_points)):
-            if len(counts) != dim:
+        for name in ("modes", "point_modes", "latent"):
+            if len(getattr(config, name)) not in (1, dim):
                 raise ConfigError(
-                    f"GeoFNO {name}={counts}: give one number for all axes, or one for each of {dim}"
+                    f"GeoFNO {name}={getattr(config, name)}: give one number for all axes, or one for each of {dim}"
                 )
+        modes, from_points = spread(config.modes, dim), spread(config.point_modes, dim)
+        if config.coordinates == "polar" and dim != 2:
+            raise ConfigError(
+                f"GeoFNO coordinates='polar': positions of {dim} coordinates have none, use box"
+            )
         if config.deformation == "given" and self.field_channels < dim:
             raise ConfigError(
                 f"GeoFNO deformation='given': of {self.field_channels} fields the first {dim} must be coordinates"
             )
         width, wraps = config.width, (True,) * dim
-        self.space = (config.latent,) * dim
+        self.space = spread(config.latent, dim)
         self.fourier = TruncatedFourier(modes, wraps, 0.0)
         self.from_points, self.to_points = NonuniformFourier(from_points), NonuniformFourier(modes)
         self.deformation = (
@@ -225,7 +247,7 @@ class GeoFNO(CloudOperator):
         )
         self.last = SpectralConv(width, modes, wraps, 0.0)
         self.skip = nn.Linear(width, width)
-        self.projection = PointwiseMLP(width, config.projection_width, out_channels)
+        self.projection = PointwiseMLP(width, config.projection_width, self.predicted_channels)
 
     @property
     def least_points(self) -> int:
@@ -264,7 +286,7 @@ class GeoFNO(CloudOperator):
         x, weight, fields, code = self.split((a - self.input_mean) / self.input_std)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            xi = self.deformation(x, fields, code)
+            xi = self._deformed(x, fields, code)
             rows = [torch.autograd.grad(xi[..., i].sum(), x, retain_graph=True)[0] for i in range(self.dim)]
         inside = weight > 0
         negative = (torch.linalg.det(torch.stack(rows, -2)) < 0) & inside
@@ -278,8 +300,19 @@ class GeoFNO(CloudOperator):
             h = h + self.embedding(code)[:, None]
         if self.config.deformation == "given":
             return h, fields[..., : self.dim]
-        xi = x if self.deformation is None else self.deformation(x, fields, code)
-        return h, xi / (1 + self.config.padding)
+        return h, self._deformed(x, fields, code)
+
+    def _deformed(self, x: Tensor, fields: Tensor, code: Tensor) -> Tensor:
+        """xi on the unit torus, of positions in the unit box."""
+        reach = 1 + self.config.padding
+        d = 0.0 if self.deformation is None else self.deformation(x, fields, code)
+        if self.config.coordinates == "box":
+            return (x + d) / reach
+        offset = x - 0.5
+        # At the centre there is no angle, nor a derivative.
+        radius = (offset.square().sum(-1) + 1e-12).sqrt()
+        angle = torch.atan2(offset[..., 1] + 1e-12, offset[..., 0])
+        return torch.stack([math.sqrt(2) * radius / reach, angle / (2 * math.pi)], -1) + d / reach
 
     def _analyse(self, a: Tensor, h: Tensor, xi: Tensor) -> Tensor:
         return self.from_points.analyse(h, xi, a[..., self.dim])
@@ -295,7 +328,7 @@ class GeoFNO(CloudOperator):
         return self.last.mix(self.fourier.analyse(gelu(v), space))
 
     def _decode(self, coefficients: Tensor, h: Tensor, xi: Tensor) -> Tensor:
-        return self.projection(self.to_points.synthesise(coefficients, xi) + self.skip(h))
+        return self.targets_of(self.projection(self.to_points.synthesise(coefficients, xi) + self.skip(h)))
 
 
 def _parts(a: Tensor) -> Iterator[Tensor]:

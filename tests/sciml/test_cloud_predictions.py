@@ -21,7 +21,7 @@ from sciml.errors import DatasetFormatError
 from sciml.operators import GeoFNOConfig, Operator, PointMLPConfig, cloud
 from sciml.training import TrainConfig, train
 
-SMALL = GeoFNOConfig(modes=(6,), point_modes=(4,), width=8, latent=8, deformation_width=16)
+SMALL = GeoFNOConfig(modes=(6,), point_modes=(4,), width=8, latent=(8,), deformation_width=16)
 
 
 @pytest.fixture(scope="module")

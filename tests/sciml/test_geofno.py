@@ -31,7 +31,7 @@ from sciml.training.held_out import thinned
 from sciml.training.objective import Objective
 from sciml.training.scores import no_skill_errors
 
-SMALL = {"modes": (6,), "point_modes": (4,), "width": 8, "latent": 8, "deformation_width": 16}
+SMALL = {"modes": (6,), "point_modes": (4,), "width": 8, "latent": (8,), "deformation_width": 16}
 
 
 def geofno(dim: int = 2, fields: int = 1, code: int = 3, **changes: Any) -> GeoFNO:
@@ -171,7 +171,47 @@ class Mirrored(nn.Module):
     """Turns the plane over to the left of x = 0.25."""
 
     def forward(self, x: Tensor, fields: Tensor, code: Tensor) -> Tensor:
-        return torch.stack([(x[..., 0] - 0.25).abs(), x[..., 1]], -1)
+        return torch.stack([(x[..., 0] - 0.25).abs(), x[..., 1]], -1) - x
+
+
+def test_polar_coordinates() -> None:
+    model = geofno(fields=0, code=0, coordinates="polar", padding=0.5)
+    nn.init.zeros_(model.deformation.out.weight)  # type: ignore[union-attr]
+    x = torch.tensor([[[1.0, 0.5], [0.5, 0.9], [0.1, 0.1]]]).double()
+    expected = [[0.5, 0.0], [0.4, 0.25], [0.4 * 2**0.5, -3 / 8]]
+    scale = torch.tensor([2**0.5 / 1.5, 1.0])
+    with torch.no_grad():
+        place = model._deformed(x, x[..., :0], x[:, 0, :0])
+    assert torch.allclose(place, torch.tensor([expected]).double() * scale, atol=1e-6)
+    # Where the angle jumps by a turn the function does not, and what turns to the left in the box does so here.
+    near = torch.tensor([[[0.2, 0.5 + 1e-9], [0.2, 0.5 - 1e-9]]]).double()
+    rest = torch.rand(1, 40, 2).double()
+    with torch.no_grad():
+        u = model(cloud(torch.cat([near, rest], 1)))[0, :, 0]
+    assert abs(u[0] - u[1]) < 1e-6 * u.abs().max()
+    assert model.folded(cloud(rest)) == 0.0
+    for dim, deformation in ((3, "none"), (2, "given")):
+        with pytest.raises(ConfigError, match="coordinates='polar'"):
+            geofno(dim, 3, coordinates="polar", deformation=deformation)
+
+
+@every
+def test_magnitudes(name: str) -> None:
+    model, a = MODELS[name](magnitude=3), clouds()
+    targets = torch.rand(3, 90, 2).double() + torch.tensor([2.0, 5.0])
+    model.set_normalisers(a, targets)
+    u = model(a)
+    assert u.shape == targets.shape
+    assert u.min() > 0
+    assert (u.mean((0, 1)) < targets.mean((0, 1))).all()
+    # Of components that vanish there is no derivative but no harm either.
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    u = model(a)
+    assert torch.allclose(u, (1e-3 * targets.std((0, 1))).expand_as(u), rtol=0.1)
+    u.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_folds_are_counted() -> None:
@@ -226,7 +266,7 @@ def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() 
     ("make", "message"),
     [
         (lambda: GeoFNOConfig(modes=(1,)), r"GeoFNO modes=\(1,\)"),
-        (lambda: GeoFNOConfig(latent=20), "GeoFNO latent=20"),
+        (lambda: GeoFNOConfig(latent=(20,)), r"GeoFNO latent=\(20"),
         (lambda: GeoFNOConfig(layers=1), "GeoFNO layers=1"),
         (lambda: GeoFNOConfig(deformation="some"), "choose learned, given, none"),  # type: ignore[arg-type]
         (lambda: GeoFNOConfig(padding=-0.1), "GeoFNO padding=-0.1"),
@@ -240,7 +280,13 @@ def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() 
         (lambda: geofno()(2 * clouds()), "is outside of the box from"),
         (lambda: InterpolatedFNO(3, grid=1), "grid=1"),
         (lambda: InterpolatedFNO(3, grid=5), "too coarse"),
+        (lambda: GeoFNOConfig(coordinates="log"), "choose box, polar"),  # type: ignore[arg-type]
+        (lambda: GeoFNOConfig(latent=(40, 12)), r"GeoFNO latent=\(40, 12\): the grid cannot tell modes"),
+        (lambda: GeoFNO(3, latent=(40, 40, 40)), "latent=.*one number for all axes, or one for each of 2"),
+        (lambda: GeoFNOConfig(magnitude=-1), "GeoFNO magnitude=-1"),
+        (lambda: InterpolatedFNO(3, magnitude=-1), "InterpolatedFNO .*magnitude=-1"),
         (lambda: PointMLP(3, depth=0), "depth=0"),
+        (lambda: PointMLP(3, magnitude=-1), "PointMLP .*magnitude=-1"),
     ],
 )
 def test_bad_input(make: Any, message: str) -> None:
