@@ -30,10 +30,10 @@ class Trained:
     seconds: float
 
 
-def dataset(name: str, recipe: Recipe, n: int, device: str = "cpu") -> Path:
+def dataset(name: str, recipe: Recipe, n: int, device: str = "cpu", seed: int = 0) -> Path:
     """Generate a dataset, or find it as an earlier benchmark left it."""
     path = FOLDER / f"{name}.h5"
-    generate(recipe, n, path, resume=path.exists(), device=device, workers=os.cpu_count() or 1)
+    generate(recipe, n, path, seed=seed, resume=path.exists(), device=device, workers=os.cpu_count() or 1)
     return path
 
 

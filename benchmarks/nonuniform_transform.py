@@ -17,11 +17,13 @@ from torch import Tensor
 
 from sciml.operators import NonuniformFourier
 from sciml.operators.fourier import wavenumbers
+from sciml.operators.nonuniform import MANY, _full
 from sciml.operators.spectral import SpectralConv
 
 WIDTH, REPEATS = 32, 5
 CASES = ((2, 24), (2, 64), (3, 16))
 POINTS = (1_000, 10_000, 100_000)
+NAMES = {"fast": "finufft", "direct": "direct", "dense": "dense"}
 MEMORY = 20e9
 """What the dense transform may take: beyond that it is not run."""
 
@@ -75,7 +77,7 @@ def main() -> None:
     for dim, count in CASES:
         for points in POINTS:
             found = {}
-            for method in ("fast", "direct", "dense"):
+            for method in NAMES:
                 if method == "dense" and 24 * points * count ** (dim - 1) * (count // 2 + 1) > MEMORY:
                     continue
                 command = [sys.executable, __file__, method, str(dim), str(count), str(points)]
@@ -86,23 +88,22 @@ def main() -> None:
                     count,
                     points,
                 )
-            peer = found.get("dense")
-            row: list[object] = [f"{dim}D, {count} wavenumbers an axis", points]
+            default = "direct" if math.prod(_full((count,) * dim)) <= MANY[dim] else "fast"
+            row: list[object] = [f"{dim}D, {count} wavenumbers an axis", points, NAMES[default]]
+            row += [f"{1e3 * found[m]['seconds']:.0f}" if m in found else "-" for m in NAMES]
             row += [
-                f"{1e3 * found[m]['seconds']:.0f}" if m in found else "-" for m in ("fast", "direct", "dense")
+                f"{found['dense'][key] / found[default][key]:.1f}" if "dense" in found else "-"
+                for key in ("seconds", "bytes")
             ]
-            row += [f"{peer['seconds'] / found['fast']['seconds']:.1f}" if peer else "-"]
-            row += [
-                f"{found[m]['bytes'] / 1e6:.0f}" if m in found else "-" for m in ("fast", "direct", "dense")
-            ]
+            row += [f"{found[m]['bytes'] / 1e6:.0f}" if m in found else "-" for m in NAMES]
             rows.append(row)
             print(row, flush=True)
     record(
         "nonuniform_transform",
         "From scattered points to Fourier coefficients, forward and backward, width 32, float32",
         [
-            *("transform", "points", "finufft CPU ms", "direct CPU ms", "dense CPU ms", "dense / finufft"),
-            *("finufft MB", "direct MB", "dense MB"),
+            *("transform", "points", "by default", *(f"{name} CPU ms" for name in NAMES.values())),
+            *("dense / default, time", "memory", *(f"{name} MB" for name in NAMES.values())),
         ],
         rows,
         f"Gradients of values and of places. Medians of {REPEATS} steps, each in a process of its own, with "

@@ -175,7 +175,8 @@ class Mirrored(nn.Module):
 
 
 def test_polar_coordinates() -> None:
-    model = geofno(fields=0, code=0, coordinates="polar", padding=0.5)
+    model = geofno(fields=0, code=0, coordinates="polar", padding=0.5, latent=(8, 12))
+    assert model.space == (8, 12)
     nn.init.zeros_(model.deformation.out.weight)  # type: ignore[union-attr]
     x = torch.tensor([[[1.0, 0.5], [0.5, 0.9], [0.1, 0.1]]]).double()
     expected = [[0.5, 0.0], [0.4, 0.25], [0.4 * 2**0.5, -3 / 8]]
