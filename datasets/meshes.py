@@ -24,6 +24,8 @@ SIMPLICES: dict[int, dict[str, tuple[tuple[int, ...], ...]]] = {
     },
 }
 """Cells by dimension, and simplices that they are divided into."""
+LOWER = {1: ("vertex",), 2: ("vertex", "line"), 3: ("vertex", "line", "triangle", "quad", "polygon")}
+"""What cells of lower dimension are called, by dimension."""
 FLAT = 1e-9
 """Extent of a coordinate, relative to the largest one, below which a mesh has no such dimension."""
 
@@ -56,7 +58,8 @@ def vertex_weights(points: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarr
     ----------
     points : ndarray, shape (N, dim)
     cells : dict of str to ndarray of int
-        By type in meshio's terms. Those of lower dimension are left out.
+        By type in meshio's terms. Those of lower dimension are left out; of the points' own they are lines, triangles
+        and quadrilaterals, tetrahedra and hexahedra, of straight edges.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def vertex_weights(points: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarr
     Raises
     ------
     DatasetFormatError
-        If there are no cells of the points' dimension whose type is known.
+        If there are no such cells, or some of another type.
 
     Examples
     --------
@@ -76,6 +79,11 @@ def vertex_weights(points: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarr
     """
     dim = points.shape[1]
     known = SIMPLICES[dim]
+    others = [kind for kind in cells if kind not in known and not kind.startswith(LOWER[dim])]
+    if others:
+        raise DatasetFormatError(
+            f"quadrature weights are not known of {', '.join(sorted(others))}: give a mesh of {' or '.join(known)}"
+        )
     simplices = [
         values[:, list(corners)] for kind, values in cells.items() for corners in known.get(kind, ())
     ]

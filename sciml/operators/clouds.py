@@ -119,20 +119,32 @@ class CloudOperator(Operator):
     def set_normalisers(self, inputs: Tensor | Sequence[Tensor], outputs: Tensor) -> None:
         """Set box, means and deviations from training clouds; points of weight 0 do not count.
 
+        Weights are divided by the domains' mean size, so that the unit of length does not matter.
+
         Parameters
         ----------
         inputs : Tensor, shape (n, N, in_channels)
         outputs : Tensor, shape (n, N, out_channels)
+
+        Raises
+        ------
+        ConfigError
+            If ``magnitude`` is set and a target is negative.
         """
         assert isinstance(inputs, Tensor)
         inside = inputs[..., self.dim] > 0
         known, results = inputs[inside], outputs[inside]
+        if self.config.magnitude and (results < 0).any():
+            raise ConfigError(
+                f"{type(self).__name__} magnitude={self.config.magnitude}: a target is {float(results.min()):.3g}, and "
+                "magnitudes are not negative; leave it out"
+            )
         super().set_normalisers(known, results)
         x = known[:, : self.dim]
         low, high = x.amin(0), x.amax(0)
         self.input_mean[: self.dim] = low
         self.input_std[: self.dim] = torch.where(high > low, high - low, 1.0)
-        self.input_mean[self.dim], self.input_std[self.dim] = 0.0, 1.0
+        self.input_mean[self.dim], self.input_std[self.dim] = 0.0, inputs[..., self.dim].sum(-1).mean()
 
     def check_clouds(self, a: Tensor) -> None:
         """Raise `ConfigError` if clouds, (B, N, in_channels), have too few points, or some outside of the box."""

@@ -50,7 +50,7 @@ def coordinates(size: int, periodic: bool) -> Tensor:
     return torch.arange(size, dtype=torch.float64) / (size if periodic else max(size - 1, 1))
 
 
-def _kept(build: Callable[..., Any]) -> Callable[..., Any]:
+def kept(build: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose results are kept, of tensors on any device."""
     # They outlive the mode in which they are first asked for; steps that a GPU replays read them, too.
     keep = functools.lru_cache(maxsize=1024)(torch.inference_mode(False)(build))
@@ -64,7 +64,7 @@ def _kept(build: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@_kept
+@kept
 def coordinates_on(device: torch.device, dtype: torch.dtype, size: int, periodic: bool) -> Tensor:
     """Return `coordinates` on a device, which are not copied there again and not to be changed."""
     return coordinates(size, periodic).to(device, dtype)
@@ -112,7 +112,7 @@ def _trapezoid(count: int, length: float) -> tuple[Tensor, Tensor]:
     return torch.linspace(0, length, count, dtype=torch.float64), weights
 
 
-@_kept
+@kept
 def _tables(
     size: int,
     modes: int,

@@ -16,9 +16,10 @@ the same idea without scattered points: there the mesh is the deformation.
 
 Different from the paper's code: sums over points have quadrature weights, or at least 1 / N, so that results do not
 grow with the number of points; coefficients with k = 0 on the last axis are completed by their conjugates
-(`sciml.operators.nonuniform`); angles enter the deformation as sine and cosine of 2^j theta, which do not jump at
-theta = pi as those of 2^j pi theta do; and the box is followed by an extension, as in an FNO, so that its opposite
-sides are no neighbours.
+(`sciml.operators.nonuniform`); d is added, where the paper has x + x d, and sees fields, too; angles enter it as sine
+and cosine of 2^j theta, which do not jump at theta = pi as those of 2^j pi theta do; the code enters the lifting as
+well; W v_0 goes past all layers between; b stands in the first layer alone; and the box is followed by an extension, as
+in an FNO, so that its opposite sides are no neighbours.
 """
 
 import itertools
@@ -130,7 +131,7 @@ def spread(counts: tuple[int, ...], dim: int) -> tuple[int, ...]:
 
 
 class Deformation(nn.Module):
-    """d(x, fields, code), the paper's IPHI less the identity, of positions in the unit box; 0 at first.
+    """d(x, fields, code), in place of the paper's IPHI, of positions in the unit box; 0 at first.
 
     d sees x, its distance and direction from the centre of the box, sines and cosines of 2^j pi times these and, in
     the plane, of 2^j times the angle; and the fields at the point.
@@ -240,12 +241,15 @@ class GeoFNO(CloudOperator):
         self.lifting = PointwiseMLP(dim + self.field_channels, config.lifting_width, width)
         self.embedding = nn.Linear(config.code_size, width) if config.code_size else None
         self.first = SpectralConv(width, from_points, wraps, 0.0)
-        self.place = nn.Linear(dim, width)
+        self.place = nn.Linear(dim + (config.coordinates == "polar"), width)
         inner = FNOConfig(modes=modes, width=width, padding=0.0)
         self.layers = nn.ModuleList(
             FourierLayer(inner, self.fourier, first=False, last=True) for _ in range(config.layers - 2)
         )
         self.last = SpectralConv(width, modes, wraps, 0.0)
+        for layer in (self.first, self.last):
+            # Others stand in its place: b, and that of W.
+            layer.register_parameter("bias", None)
         self.skip = nn.Linear(width, width)
         self.projection = PointwiseMLP(width, config.projection_width, self.predicted_channels)
 
@@ -274,8 +278,8 @@ class GeoFNO(CloudOperator):
     def folded(self, a: Tensor) -> Tensor:
         """Return at which share of its points the deformation turns orientations over, shape (B,); 0 if none does.
 
-        There two points of the domain have one place in the box, where a function has one value. A given deformation
-        is not looked at.
+        Where it folds two points of the domain have one place in the box, where a function has one value. Of the
+        derivative by x, with the fields and the code as they are. A given deformation is not looked at.
 
         Parameters
         ----------
@@ -320,9 +324,12 @@ class GeoFNO(CloudOperator):
     def _latent(self, coefficients: Tensor) -> Tensor:
         """From the coefficients of v_0 to those of the last layer."""
         space, dim = self.space, self.dim
-        nodes = with_coordinates(coefficients.new_zeros(1, *space, 0), (True,) * dim)
-        start = self.place(nodes).expand(len(coefficients), *space, -1).contiguous()
-        v = self.first.fourier.synthesise(self.first.mix(coefficients), space, start)
+        z = with_coordinates(coefficients.new_zeros(1, *space, 0), (True,) * dim)
+        if self.config.coordinates == "polar":
+            turn = 2 * math.pi * z[..., 1:]
+            z = torch.cat([z[..., :1], turn.cos(), turn.sin()], -1)
+        start = self.place(z).expand(len(coefficients), *space, -1).contiguous()
+        v = self.first(coefficients, space, start, analysed=True)
         for layer in self.layers:
             v = layer(v, space)
         return self.last.mix(self.fourier.analyse(gelu(v), space))

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sciml.errors import ConfigError
 
-from .fourier import wavenumbers
+from .fourier import kept, wavenumbers
 from .plain import is_plain
 
 __all__ = ["NonuniformFourier"]
@@ -97,10 +97,17 @@ class NonuniformFourier:
         ConfigError
             If method="fast" and there is no finufft, or tensors are on a GPU.
         """
+        if torch.is_autocast_enabled(v.device.type):
+            # As in other layers coefficients span more orders of magnitude than half precision resolves.
+            with torch.autocast(v.device.type, enabled=False):
+                return self.analyse(v.float(), xi.float(), weights)
         return _Project.apply(v * weights[..., None], xi, self)
 
     def synthesise(self, c: Tensor, xi: Tensor) -> Tensor:
         """Return the function with the given coefficients, shape (B, 2, *self.shape, C), at points: (B, N, C)."""
+        if torch.is_autocast_enabled(c.device.type):
+            with torch.autocast(c.device.type, enabled=False):
+                return self.synthesise(c.float(), xi.float())
         twice = torch.full((self.shape[-1], 1), 2.0, device=c.device, dtype=c.dtype)
         twice[0] = 1.0
         return _Expand.apply(c * twice, xi, self)
@@ -169,8 +176,8 @@ def _gradients(
     if by_xi:
         # 2 pi i k c
         turned = 2 * math.pi * torch.stack([-c[:, 1], c[:, 0]], 1)
-        for axis, numbers in enumerate(_numbers(fourier.modes)):
-            k = torch.tensor(numbers, device=c.device, dtype=c.dtype)
+        for axis, count in enumerate(fourier.modes):
+            k = _wavenumbers(count, axis == len(fourier.modes) - 1, c.device, c.dtype)
             wanted.append(turned * k.view(-1, *(1,) * (len(fourier.modes) - axis)))
     if not wanted:
         return None, None
@@ -184,13 +191,18 @@ def _numbers(modes: tuple[int, ...]) -> list[list[int]]:
     return [wavenumbers(count, axis == len(modes) - 1) for axis, count in enumerate(modes)]
 
 
+@kept
+def _wavenumbers(count: int, last: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(wavenumbers(count, last), device=device, dtype=dtype)
+
+
 def _full(modes: tuple[int, ...]) -> tuple[int, ...]:
     """How many wavenumbers -m, ..., m there are on all axes, and cosines and sines."""
     return tuple(2 * (count // 2) + 1 for count in modes)
 
 
-@functools.cache
-def _exponentials(count: int, last: bool) -> Tensor:
+@kept
+def _exponentials(count: int, last: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
     """What turns coefficients of an axis's cosines and sines into those of exponentials, shape (2, K, 2, J).
 
     Of the real and imaginary parts; those of the last axis, the first that is turned, are real.
@@ -203,13 +215,13 @@ def _exponentials(count: int, last: bool) -> Tensor:
         if number:
             sign = math.copysign(1.0, number)
             parts[0, row, 1, m + abs(number)], parts[1, row, 0, m + abs(number)] = sign, -sign
-    return parts[:, :, :1] if last else parts
+    return (parts[:, :, :1] if last else parts).to(device, dtype)
 
 
 def _turns(like: Tensor, modes: tuple[int, ...]) -> list[tuple[int, Tensor]]:
     """The axes with their `_exponentials`."""
     last = len(modes) - 1
-    return [(a, _exponentials(n, a == last).to(like.device, like.dtype)) for a, n in enumerate(modes)]
+    return [(a, _exponentials(n, a == last, like.device, like.dtype)) for a, n in enumerate(modes)]
 
 
 def _tables(xi: Tensor, modes: tuple[int, ...]) -> Iterator[tuple[slice, Tensor]]:

@@ -127,6 +127,9 @@ class SpectralConv(nn.Module):
 
     def mix(self, c: Tensor) -> Tensor:
         """Return R_k c_k, shapes (B, 2, *fourier.shape, C); not of ``separable`` weights."""
+        if torch.is_autocast_enabled(c.device.type):
+            with torch.autocast(c.device.type, enabled=False):
+                return self.mix(c.float())
         flat = c.flatten(2, -2)
         return (_mix(flat, self.weight) if self.kind == "dense" else self._tucker(flat)).view(c.shape)
 

@@ -19,7 +19,7 @@ from sciml.errors import ConfigError, GeometryError
 from sciml.operators import CloudOperator
 from sciml.solvers.fem.exchange import load_meshio, save_meshio
 
-from .clouds import cloud_channels, read_cloud
+from .clouds import check_weights, cloud_channels, read_cloud
 from .prediction import predict
 
 __all__ = ["predict_mesh", "predict_points"]
@@ -56,6 +56,7 @@ def predict_points(
         If fields, scalars, dimensions or points do not fit the model.
     """
     inputs, targets, code = _names(header)
+    weights = check_weights(data, header["data"])
     _check_dimension(model, data.dim, str(data.path))
     layout = _layout(data, inputs, dict(zip(targets, header["data"]["ranks"], strict=True)))
     known = all(name in data.fields for name in inputs)
@@ -71,7 +72,7 @@ def predict_points(
     ):
         create(writer.file, layout, n)
         for row in range(n):
-            prediction = _predicted(model, read_cloud(data, row, inputs, code))
+            prediction = _predicted(model, read_cloud(data, row, inputs, code, weights))
             not_finite[row] = 1 - np.isfinite(prediction).mean()
             fields = {name: data.read(name, row) for name in ("positions", *_cells(data))}
             fields |= {
@@ -100,7 +101,8 @@ def predict_mesh(
     """Add what a model predicts at the points of a mesh to it, as point data; return the names of the fields.
 
     Input fields are the mesh's point data of their names; so are the scalars of the code, the same at all points.
-    Quadrature weights are taken from the cells if the model was trained with weights.
+    Quadrature weights, if the model was trained with some, are point data of their name, or taken from the cells. A
+    field whose name is taken is added as "<name>_predicted".
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def predict_mesh(
     ConfigError
         If fields, dimensions or points do not fit the model, or values are not finite.
     DatasetFormatError
-        If a file is of no known format, or there are no cells to take weights from.
+        If a file is of no known format or of one without point data, or there are no cells to take weights from.
     GeometryError
         If the mesh has more dimensions than the model.
     """
@@ -133,11 +135,7 @@ def predict_mesh(
             f"mesh {name!r} has no point data {', '.join(missing)} (it has {', '.join(mesh.point_data) or 'none'}): "
             f"the model needs {', '.join((*inputs, *code))}"
         )
-    cells: dict[str, list[np.ndarray]] = {}
-    for block in mesh.cells:
-        cells.setdefault(block.type, []).append(np.asarray(block.data))
-    joined = {kind: np.concatenate(blocks) for kind, blocks in cells.items()}
-    weight = vertex_weights(x, joined) if header["data"]["weighted"] else np.full(len(x), 1 / max(len(x), 1))
+    weight = _weights(mesh, x, header["data"]["weight"], name)
     parts = [
         np.asarray(mesh.point_data[field], dtype=float).reshape(len(x), -1) for field in (*inputs, *code)
     ]
@@ -157,10 +155,35 @@ def predict_mesh(
                 f"point data {field!r} of {name!r} is a scalar of the whole sample: give one value"
             )
     prediction = _predicted(model, given)
-    for field, values in zip(targets, _split(prediction, header, model.dim), strict=True):
+    names = [f"{field}_predicted" if field in mesh.point_data else field for field in targets]
+    for field, values in zip(names, _split(prediction, header, model.dim), strict=True):
         mesh.point_data[field] = on_vtk(values)
     save_meshio(output, mesh)
-    return list(targets)
+    return names
+
+
+def _weights(mesh: Any, x: np.ndarray, field: str, name: str) -> np.ndarray:
+    """Quadrature weights of a mesh's points: the given point data, or from the cells; 1 / N without a field."""
+    if not field:
+        return np.full(len(x), 1 / max(len(x), 1))
+    if field in mesh.point_data:
+        weight = np.asarray(mesh.point_data[field], dtype=float)
+        if weight.shape != (len(x),) or not (weight > 0).all():
+            raise ConfigError(
+                f"point data {field!r} of {name!r}, the quadrature weights, are not one positive number a point: "
+                "mend them, or leave them out to take them from the cells"
+            )
+        return weight
+    cells: dict[str, list[np.ndarray]] = {}
+    for block in mesh.cells:
+        cells.setdefault(block.type, []).append(np.asarray(block.data))
+    weight = vertex_weights(x, {kind: np.concatenate(blocks) for kind, blocks in cells.items()})
+    if not weight.all():
+        raise ConfigError(
+            f"{int((weight == 0).sum())} points of {name!r} are in no cell and have no quadrature weight: remove them, "
+            f"or give weights as point data {field!r}"
+        )
+    return weight
 
 
 def _names(header: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

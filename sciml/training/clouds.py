@@ -1,6 +1,7 @@
 """Supervised pairs from datasets of kind ``points``: clouds as `sciml.operators.clouds` describes them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,15 @@ from sciml.registry import unknown_name
 
 from .data import Pairs
 
-__all__ = ["cloud_channels", "load_clouds", "read_cloud"]
+__all__ = ["check_weights", "cloud_channels", "load_clouds", "read_cloud"]
 
 FEWEST = 2
 """Points of a sample."""
 
 
-def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] | None = None) -> Pairs:
+def load_clouds(
+    data: PointsDataset, code: bool = False, inputs: Sequence[str] | None = None, weights: bool = True
+) -> Pairs:
     """Read all samples; shorter ones are filled up with points of weight 0.
 
     Parameters
@@ -27,6 +30,8 @@ def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] |
         Give every point the scalars that describe its sample, too.
     inputs : sequence of str, optional
         Fields that are given, in place of those that the dataset declares.
+    weights : bool
+        Take the dataset's quadrature weights, if it has some, in place of 1 / N.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] |
     points = np.zeros((data.n_trajectories, longest, channels), dtype=np.float32)
     targets = np.zeros((data.n_trajectories, longest, outputs), dtype=np.float32)
     for row, count in enumerate(counts):
-        points[row, :count] = read_cloud(data, row, fields, scalars)
+        points[row, :count] = read_cloud(data, row, fields, scalars, weights)
         # What fills up is inside of the box, too.
         points[row, count:] = points[row, 0]
         points[row, count:, data.dim] = 0.0
@@ -74,23 +79,42 @@ def load_clouds(data: PointsDataset, code: bool = False, inputs: Sequence[str] |
         turnable=all(data[field].ndim == 1 for field in (*fields, *data.targets)),
         cloud=True,
         code=scalars,
-        weighted=bool(data.weight),
+        weight=data.weight if weights else "",
         ranks=tuple(data[field].ndim - 1 for field in data.targets),
     )
 
 
 def cloud_channels(data: PointsDataset, fields: Sequence[str], scalars: Sequence[str]) -> int:
     """Return the channels of a point: position, weight, fields, code."""
+    known = [name for name in data.fields if name != "positions" and not name.startswith("cells/")]
     for field in fields:
-        if field not in data.fields:
-            raise unknown_name(f"field of {data.path.name}", field, list(data.fields))
+        if field not in known:
+            raise unknown_name(f"field of {data.path.name}", field, known)
     return data.dim + 1 + sum(int(np.prod(data[field].shape[1:])) for field in fields) + len(scalars)
 
 
-def read_cloud(data: PointsDataset, row: int, fields: Sequence[str], scalars: Sequence[str]) -> np.ndarray:
+def check_weights(data: PointsDataset, trained: dict[str, Any]) -> bool:
+    """Return whether a model was trained with quadrature weights; ``trained`` is the part "data" of its header.
+
+    Raises
+    ------
+    ConfigError
+        If it was, and the dataset has none.
+    """
+    if trained["weight"] and not data.weight:
+        raise ConfigError(
+            f"{str(data.path)!r} declares no quadrature weights, with which the model was trained "
+            f"({trained['weight']!r}): generate it with them, or train without"
+        )
+    return bool(trained["weight"])
+
+
+def read_cloud(
+    data: PointsDataset, row: int, fields: Sequence[str], scalars: Sequence[str], weights: bool = True
+) -> np.ndarray:
     """Return one sample's points as an operator takes them, shape (N, channels), float32.
 
-    Without quadrature weights every point has 1 / N.
+    Without quadrature weights, or ``weights``, every point has 1 / N.
 
     Raises
     ------
@@ -114,7 +138,7 @@ def read_cloud(data: PointsDataset, row: int, fields: Sequence[str], scalars: Se
     same = len(x) - len(np.unique(x, axis=0))
     if same:
         raise ConfigError(f"sample {row} of {name!r}: {same} of its points coincide with others; merge them")
-    weight = _values(data, data.weight, row) if data.weight else np.full((len(x), 1), 1 / len(x))
+    weight = _values(data, data.weight, row) if weights and data.weight else np.full((len(x), 1), 1 / len(x))
     if not (weight > 0).all():
         raise ConfigError(
             f"sample {row} of {name!r} has a quadrature weight of {weight.min():.3g}: give positive ones"

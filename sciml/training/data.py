@@ -52,8 +52,8 @@ class Pairs:
         ``periodic`` has one value for each coordinate of a position.
     code : tuple of str
         Scalars that are the last channels of a cloud.
-    weighted : bool
-        Whether the dataset has quadrature weights of its points; else they are 1 / N.
+    weight : str
+        The field of a cloud's quadrature weights; empty if they are 1 / N.
     ranks : tuple of int
         Of a cloud's targets: 0 for scalars, 1 for vectors, 2 for tensors.
     """
@@ -72,7 +72,7 @@ class Pairs:
     last_channels: tuple[int, ...] = ()
     cloud: bool = False
     code: tuple[str, ...] = ()
-    weighted: bool = False
+    weight: str = ""
     ranks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -145,6 +145,7 @@ def load_pairs(
     start: int = 0,
     code: bool = False,
     inputs: Sequence[str] | None = None,
+    weights: bool = True,
 ) -> Pairs:
     """Read a learning task from a dataset that declares its input and target fields.
 
@@ -164,6 +165,8 @@ def load_pairs(
         Of clouds of points: give the scalars that describe a sample, too.
     inputs : sequence of str, optional
         Of clouds of points: fields in place of those that the dataset declares.
+    weights : bool
+        Of clouds of points: take the dataset's quadrature weights, if it has some, in place of 1 / N.
 
     Raises
     ------
@@ -186,7 +189,7 @@ def load_pairs(
                     f"{', '.join(meant)}: {str(path)!r} holds functions at points, without a grid or frames; leave "
                     "it out"
                 )
-            return load_clouds(data, code, inputs)
+            return load_clouds(data, code, inputs, weights)
     if code or inputs is not None:
         raise ConfigError(
             f"code={code}, inputs={inputs}: {str(path)!r} holds no clouds of points; leave them out"

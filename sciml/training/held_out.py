@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sciml.datasets import FieldsDataset
+from sciml.datasets import FieldsDataset, PointsDataset, open_dataset
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.operators import Operator
 from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors
 
+from .clouds import check_weights
 from .data import Pairs, load_pairs
 
 __all__ = [
@@ -57,7 +58,11 @@ def read_pairs(header: dict[str, Any], data: str | Path, stride: int = 1) -> Pai
     """
     trained, settings = header["data"], header["train"]
     frames = settings["n_in"], settings["n_out"], settings["start"], settings["code"], settings["inputs"]
-    pairs = load_pairs(data, stride, settings["task"], *frames)
+    weights = True
+    if "weight" in trained:
+        with open_dataset(data) as read:
+            weights = not isinstance(read, PointsDataset) or check_weights(read, trained)
+    pairs = load_pairs(data, stride, settings["task"], *frames, weights)
     if "predicted_by" in pairs.config:
         raise ConfigError(
             f"dataset {str(data)!r} was predicted by {pairs.config['predicted_by']['architecture']}, not solved: "

@@ -196,7 +196,7 @@ class _Trainer:
                 "inputs": list(pairs.names[0]),
                 "targets": list(pairs.names[1]),
                 **(
-                    {name: jsonable(getattr(pairs, name)) for name in ("code", "weighted", "ranks")}
+                    {name: jsonable(getattr(pairs, name)) for name in ("code", "weight", "ranks")}
                     if pairs.cloud
                     else {}
                 ),
@@ -372,7 +372,13 @@ def _fitted(model: Any, operator_type: type[Operator], pairs: Pairs, data: Path)
         )
         held = "functions at points" if pairs.cloud else "functions on a grid"
         raise ConfigError(f"{operator_type.__name__}: {str(data)!r} holds {held}; choose {known}")
-    return replace(model, code_size=len(pairs.code)) if takes_clouds else model
+    if not takes_clouds:
+        return model
+    if model.code_size not in (0, len(pairs.code)):
+        raise ConfigError(
+            f"code_size={model.code_size}: {str(data)!r} gives {len(pairs.code)} scalars of a sample; leave it out"
+        )
+    return replace(model, code_size=len(pairs.code))
 
 
 def _copied(model: Operator) -> Average:

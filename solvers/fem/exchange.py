@@ -13,6 +13,9 @@ from .mesh import TriMesh
 
 __all__ = ["load_meshio", "read_mesh", "save_meshio", "to_skfem", "write_mesh"]
 
+CHOSEN = {".msh": "gmsh"}
+"""Of several formats of an ending, the one that holds data at points."""
+
 
 def load_meshio(path: str | Path) -> Any:
     """Return a mesh of meshio's.
@@ -34,12 +37,12 @@ def load_meshio(path: str | Path) -> Any:
 
 
 def save_meshio(path: str | Path, mesh: Any) -> None:
-    """Write a mesh of meshio's, in the format of the file's ending, whole or not at all.
+    """Write a mesh of meshio's, in the format of the file's ending, one file, whole or not at all.
 
     Raises
     ------
     DatasetFormatError
-        If the ending is of no known format.
+        If the ending is of no known format, or of one that does not hold the mesh or the data on it.
     """
     import meshio
 
@@ -47,8 +50,23 @@ def save_meshio(path: str | Path, mesh: Any) -> None:
     known = meshio.extension_to_filetypes
     if path.suffix not in known:
         raise DatasetFormatError(f"{path.name!r}: endings are {', '.join(sorted(known))}")
+    kind = CHOSEN.get(path.suffix, known[path.suffix][0])
+    more = {"data_format": "XML"} if kind == "xdmf" else {}
     with atomic_path(path) as temporary:
-        mesh.write(temporary, file_format=known[path.suffix][0])
+        try:
+            mesh.write(temporary, file_format=kind, **more)
+        except (meshio.WriteError, KeyError) as error:
+            raise DatasetFormatError(
+                f"{path.name!r}: {kind} does not hold such a mesh ({error}); use .vtu"
+            ) from error
+        # Formats leave out what they have no place for without a word.
+        if data := {*mesh.point_data, *mesh.cell_data}:
+            with np.errstate(over="ignore"):
+                found = meshio.read(temporary, file_format=kind)
+            if lost := data - {*found.point_data, *found.cell_data}:
+                raise DatasetFormatError(
+                    f"{path.name!r}: {kind} does not hold {', '.join(sorted(lost))} on a mesh; use .vtu"
+                )
 
 
 def read_mesh(path: str | Path) -> TriMesh:

@@ -12,7 +12,6 @@ Finite Element Methods and Applications, Springer 2013, section 8.8).
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -23,6 +22,7 @@ from sciml.solvers.functions import DataFunction, evaluate
 from sciml.solvers.legendre import gauss
 from sciml.solvers.linear import DirectSolver
 
+from .patterns import Pattern, pattern_of
 from .quad_fields import MixedSolution
 from .quads import QuadMesh, bilinear, biquadratic, quadratic, square_rule
 
@@ -30,6 +30,7 @@ __all__ = ["HyperElasticity", "IncompressibleFlow", "MixedProblem", "solve_mixed
 
 Vector = tuple[DataFunction, DataFunction]
 UNKNOWNS = 22  # of an element: nine nodes of two components, four vertices
+ROUNDING = 1e-14  # A residual this small, relative to its terms, is as good as none.
 CALM = 0.1  # A step this long, relative to the solution, shows that Newton's method has not found its way.
 
 
@@ -310,6 +311,9 @@ def _newton(
     free, size = system.pattern.free, np.inf
     for step in range(1, max_iterations + 1):
         residual, matrix, scale = system.linearised(x, convects=not (fresh and step == 1))
+        error = _relative(residual[free], scale)
+        if step > 1 and error <= ROUNDING:
+            return x, step - 1, error
         try:
             change = -_solved(matrix, residual[free])
         except ConvergenceError:
@@ -320,8 +324,13 @@ def _newton(
             return None, step, np.inf
         if size <= tolerance and not (fresh and step == 1 and system.problem.convects):
             residual, _, scale = system.linearised(x, matrix=False)
-            return x, step, float(np.abs(residual[free]).max(initial=0.0) / scale)
+            return x, step, _relative(residual[free], scale)
     return None, max_iterations, np.inf
+
+
+def _relative(residual: np.ndarray, scale: float) -> float:
+    """The largest residual, relative to the size of its terms if there are any."""
+    return float(np.abs(residual).max(initial=0.0) / (scale or 1.0))
 
 
 def _solved(matrix: sp.csr_array, rhs: np.ndarray) -> np.ndarray:
@@ -330,37 +339,6 @@ def _solved(matrix: sp.csr_array, rhs: np.ndarray) -> np.ndarray:
     except ConvergenceError:
         # A pivot of the pressure may vanish before its nodes are eliminated: ten to sixty times as slow.
         return DirectSolver(matrix).solve(rhs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pattern:
-    """Where element matrices go, of a mesh's topology and of given unknowns."""
-
-    free: np.ndarray
-    places: np.ndarray
-    kept: np.ndarray
-    indices: np.ndarray
-    starts: np.ndarray
-
-    def matrix(self, local: np.ndarray) -> sp.csr_array:
-        """Sum element matrices, shape (E, 22, 22)."""
-        data = np.bincount(self.places, local.reshape(-1)[self.kept], minlength=len(self.indices))
-        return sp.csr_array((data, self.indices, self.starts), shape=(len(self.free),) * 2)
-
-
-@lru_cache(maxsize=4)
-def _pattern(topology: bytes, elements: int, given: bytes) -> _Pattern:
-    unknowns = np.frombuffer(topology, dtype=np.int64).reshape(elements, UNKNOWNS)
-    fixed = np.frombuffer(given, dtype=bool)
-    free = np.flatnonzero(~fixed)
-    number = np.full(len(fixed), -1)
-    number[free] = np.arange(len(free))
-    local = number[unknowns]
-    rows, columns = np.repeat(local, UNKNOWNS, axis=1).ravel(), np.tile(local, (1, UNKNOWNS)).ravel()
-    kept = np.flatnonzero((rows >= 0) & (columns >= 0))
-    entries, places = np.unique(rows[kept] * len(free) + columns[kept], return_inverse=True)
-    rows, columns = np.divmod(entries, len(free))
-    return _Pattern(free, places, kept, columns, np.searchsorted(rows, np.arange(len(free) + 1)))
 
 
 @dataclass(eq=False)
@@ -372,7 +350,7 @@ class _System:
 
     problem: MixedProblem
     mesh: QuadMesh
-    pattern: _Pattern = field(init=False)
+    pattern: Pattern = field(init=False)
 
     def __post_init__(self) -> None:
         problem, mesh = self.problem, self.mesh
@@ -394,7 +372,7 @@ class _System:
             )
         if not natural.any():
             fixed[count] = True
-        self.pattern = _pattern(self.unknowns.astype(np.int64).tobytes(), len(mesh), fixed.tobytes())
+        self.pattern = pattern_of(self.unknowns.astype(np.int64).tobytes(), len(mesh), fixed.tobytes())
         self.values, self.weights = biquadratic(square_rule()[0])[0], mesh.weights
         self.pressures = bilinear(square_rule()[0])
         self.load = (self._force() + self._traction(mesh.sides[natural])) / problem.stiffness

@@ -145,7 +145,8 @@ class QuadMesh:
             along += [number[-1], number[0, ::-1]]
         sides = np.concatenate([np.stack([one[:-1:2], one[1::2], one[2::2]], axis=1) for one in along])
         mesh = cls(grid.reshape(-1, 2), elements, vertices, sides, (m, n), periodic)
-        folded = np.flatnonzero((mesh._jacobians[1] <= 0).any(axis=1))
+        at_corners = _jacobians(mesh, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))[1]
+        folded = np.flatnonzero((np.concatenate([mesh._jacobians[1], at_corners], axis=1) <= 0).any(axis=1))
         if len(folded):
             raise GeometryError(
                 f"element {folded[0]} with nodes {mesh.nodes[elements[folded[0]]].round(6).tolist()} is folded: "
@@ -163,9 +164,7 @@ class QuadMesh:
 
     @cached_property
     def _jacobians(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the map from the unit square, dx_j / dxi_i at [i, j], (E, Q, 2, 2), and determinants."""
-        found = np.swapaxes(biquadratic(square_rule()[0])[1], 1, 2) @ self.nodes[self.elements][:, None]
-        return found, found[..., 0, 0] * found[..., 1, 1] - found[..., 0, 1] * found[..., 1, 0]
+        return _jacobians(self, square_rule()[0])
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -225,6 +224,12 @@ class QuadMesh:
         scaled = parameters * self.shape
         cell = np.minimum(scaled.astype(np.int64), np.array(self.shape) - 1)
         return cell @ np.array([self.shape[1], 1]), scaled - cell
+
+
+def _jacobians(mesh: QuadMesh, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The map from the unit square at points (Q, 2) of it: dx_j / dxi_i at [i, j], (E, Q, 2, 2), and determinants."""
+    found = np.swapaxes(biquadratic(local)[1], 1, 2) @ mesh.nodes[mesh.elements][:, None]
+    return found, found[..., 0, 0] * found[..., 1, 1] - found[..., 0, 1] * found[..., 1, 0]
 
 
 def _by_position(slopes: np.ndarray, jacobians: np.ndarray) -> np.ndarray:

@@ -88,19 +88,34 @@ def test_meshes(folder: Path, tmp_path: Path) -> None:
     assert predict(folder / "cell", tmp_path / "cell.vtu", "-o", tmp_path / "out.vtu") == 0
     out = meshio.read(tmp_path / "out.vtu")
     assert np.array_equal(out.cells_dict["quad"], mesh.cells_dict["quad"])
+    assert np.array_equal(out.point_data["stress"], stress)
     with PointsDataset(tmp_path / "p.h5") as found:
         expected = found.read("stress", 1)
-    # Weights from the cells leave half a ring at the square out.
-    assert (
-        np.abs(out.point_data["stress"] - expected).max()
-        < 0.3 * np.ptp(expected) + 0.05 * np.abs(expected).max()
-    )
+    close = {"rtol": 1e-5, "atol": 1e-5 * np.abs(expected).max()}
+    assert np.allclose(out.point_data["stress_predicted"], expected, **close)
+    # Without weights at the points those from the cells, which leave half a ring at the square out.
+    for name in ("stress", "weight"):
+        del mesh.point_data[name]
+    mesh.write(tmp_path / "bare.vtu")
+    assert predict(folder / "cell", tmp_path / "bare.vtu", "-o", tmp_path / "out.msh") == 0
+    found = meshio.read(tmp_path / "out.msh", file_format="gmsh").point_data["stress"]
+    assert not np.allclose(found, expected, **close)
+    operator, x = Operator.load(folder / "cell"), mesh.points[:, :2]
+    weights = vertex_weights(x, {"quad": mesh.cells_dict["quad"]})
+    fields = np.column_stack([mesh.point_data[name] for name in ("distance", "curvature")])
+    with torch.no_grad():
+        a = cloud(
+            *(torch.tensor(part)[None].float() for part in (x, fields)), weights=torch.tensor(weights)[None]
+        )
+        assert np.allclose(found, operator(a.float())[0, :, 0], **close)
     # Of a model that looks at no other point, the same numbers; the code is point data.
     predict(folder / "coded", folder / "cells.h5", "-o", tmp_path / "q.h5")
     assert predict(folder / "coded", tmp_path / "cell.vtu", "-o", tmp_path / "coded.vtk") == 0
     with PointsDataset(tmp_path / "q.h5") as found:
         assert np.allclose(
-            meshio.read(tmp_path / "coded.vtk").point_data["stress"], found.read("stress", 1), rtol=1e-5
+            meshio.read(tmp_path / "coded.vtk").point_data["stress_predicted"],
+            found.read("stress", 1),
+            rtol=1e-5,
         )
 
 
@@ -132,8 +147,10 @@ def test_targets_of_different_ranks_are_told_apart(tmp_path: Path) -> None:
         assert np.abs(found.read("v", 2) - v).max() < 0.5
         assert predict(tmp_path / "run", tmp_path / "m.vtu", "-o", tmp_path / "out.vtu") == 0
         mesh = meshio.read(tmp_path / "out.vtu").point_data
-        assert np.allclose(mesh["s"], found.read("s", 2), atol=1e-5)
-        assert np.allclose(mesh["v"], np.column_stack([found.read("v", 2), np.zeros(30)]), atol=1e-5)
+        assert np.allclose(mesh["s_predicted"], found.read("s", 2), atol=1e-5)
+        assert np.allclose(
+            mesh["v_predicted"], np.column_stack([found.read("v", 2), np.zeros(30)]), atol=1e-5
+        )
 
 
 @settings(max_examples=20, deadline=None)
@@ -163,6 +180,9 @@ def test_weights_of_boxes() -> None:
     assert vertex_weights(sheared, {"hexahedron": np.arange(8)[None]}).sum() == pytest.approx(6)
     with pytest.raises(DatasetFormatError, match=r"no cells to take quadrature weights from \(line\)"):
         vertex_weights(np.zeros((4, 2)), {"line": np.zeros((1, 2), int)})
+    mixed = {"tetra": np.arange(4)[None], "wedge": np.arange(6)[None], "triangle": np.arange(3)[None]}
+    with pytest.raises(DatasetFormatError, match="not known of wedge: give a mesh of tetra or hexahedron"):
+        vertex_weights(box, mixed)
 
 
 def changed(mesh: meshio.Mesh, name: str) -> meshio.Mesh:
@@ -172,7 +192,14 @@ def changed(mesh: meshio.Mesh, name: str) -> meshio.Mesh:
         mesh.points[:, 0] += 2
     elif name == "solid":
         mesh.points[:, 2] = mesh.points[:, 0]
+    elif name == "negative":
+        mesh.point_data["weight"][5] = -1
+    elif name == "loose":
+        del mesh.point_data["weight"]
+        mesh.cells[0].data = mesh.cells[0].data[1:]
+        mesh.cells[0].data[mesh.cells[0].data == 7] = 8
     elif name == "no cells":
+        del mesh.point_data["weight"]
         mesh.cells = [meshio.CellBlock("line", np.array([[0, 1]]))]
     elif name == "no number":
         mesh.points[3, 1] = np.nan
@@ -187,6 +214,8 @@ def changed(mesh: meshio.Mesh, name: str) -> meshio.Mesh:
         ("cell", "solid", "is not flat"),
         ("cell", "no cells", "no cells to take quadrature weights"),
         ("cell", "no number", "not finite"),
+        ("cell", "negative", "the quadrature weights, are not one positive number a point"),
+        ("cell", "loose", "1 points of .* are in no cell"),
         ("star", "same", "no point data f"),
     ],
 )
@@ -213,6 +242,13 @@ def test_other_things_that_do_not_fit(
     assert "no distance, curvature, radius_00" in error(folder / "coded", folder / "stars.h5")
     assert "leave them out" in error(folder / "cell", folder / "cells.h5", "--stride", "2")
     assert "does not exist" in error(folder / "cell", folder / "none.h5")
+    data = tmp_path / "unweighted.h5"
+    data.write_bytes((folder / "cells.h5").read_bytes())
+    with h5py.File(data, "r+") as file:
+        file.attrs["weight_field"] = ""
+    assert "declares no quadrature weights" in error(folder / "cell", data)
+    assert main(["evaluate", str(folder / "cell"), str(data), "-o", str(tmp_path / "report")]) == 1
+    assert "declares no quadrature weights" in capsys.readouterr().err
     (tmp_path / "broken.vtu").write_text("<nothing>")
     assert "cannot be read as a mesh" in error(folder / "cell", tmp_path / "broken.vtu")
     data = tmp_path / "nan.h5"

@@ -20,6 +20,7 @@ from sciml.operators import (
     GeoFNO,
     GeoFNOConfig,
     InterpolatedFNO,
+    NonuniformFourier,
     Operator,
     PointMLP,
     cloud,
@@ -174,6 +175,33 @@ class Mirrored(nn.Module):
         return torch.stack([(x[..., 0] - 0.25).abs(), x[..., 1]], -1) - x
 
 
+def test_every_parameter_is_learned() -> None:
+    for model in (geofno(), geofno(coordinates="polar", magnitude=2), geofno(deformation="none", code=0)):
+        code = model.config.code_size
+        model(clouds(code=code)).sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+
+@every
+def test_the_unit_of_length_does_not_matter(name: str) -> None:
+    a, targets = clouds(), torch.rand(3, 90, 2).double()
+    results = []
+    for scale in (1.0, 1000.0):
+        torch.manual_seed(0)
+        model, scaled = MODELS[name](), a.clone()
+        scaled[..., :2] *= scale
+        scaled[..., 2] *= scale**2
+        model.set_normalisers(scaled, targets)
+        results.append(model(scaled))
+    assert torch.allclose(*results, atol=1e-8)
+
+
+def test_half_precision_computes_transforms_in_single(blobs: Path, tmp_path: Path) -> None:
+    config = TrainConfig(epochs=2, batch_size=8, precision="bfloat16")
+    result = train(config, blobs, tmp_path / "run", model=GeoFNOConfig(**SMALL), progress=False)  # type: ignore[arg-type]
+    assert result["test_relative_l2"] < 1
+
+
 def test_polar_coordinates() -> None:
     model = geofno(fields=0, code=0, coordinates="polar", padding=0.5, latent=(8, 12))
     assert model.space == (8, 12)
@@ -191,6 +219,12 @@ def test_polar_coordinates() -> None:
         u = model(cloud(torch.cat([near, rest], 1)))[0, :, 0]
     assert abs(u[0] - u[1]) < 1e-6 * u.abs().max()
     assert model.folded(cloud(rest)) == 0.0
+    # What the first layer adds at the nodes does not jump there either.
+    given: list[Tensor] = []
+    model.first.register_forward_pre_hook(lambda _, arguments: given.append(arguments[2]))
+    model(cloud(rest))
+    steps = (given[0] - given[0].roll(1, 2)).abs().amax((0, 1, 3))
+    assert steps.max() < 2 * steps.min() + 0.5 * steps.mean()
     for dim, deformation in ((3, "none"), (2, "given")):
         with pytest.raises(ConfigError, match="coordinates='polar'"):
             geofno(dim, 3, coordinates="polar", deformation=deformation)
@@ -213,6 +247,15 @@ def test_magnitudes(name: str) -> None:
     assert torch.allclose(u, (1e-3 * targets.std((0, 1))).expand_as(u), rtol=0.1)
     u.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_tables_survive_a_traced_call() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    fourier = NonuniformFourier((5,), "direct")
+    with FakeTensorMode():
+        fourier.analyse(torch.rand(1, 4, 1), torch.rand(1, 4, 1), torch.ones(1, 4))
+    assert fourier.analyse(torch.rand(1, 4, 1), torch.rand(1, 4, 1), torch.ones(1, 4)).isfinite().all()
 
 
 def test_folds_are_counted() -> None:
@@ -288,6 +331,10 @@ def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() 
         (lambda: InterpolatedFNO(3, magnitude=-1), "InterpolatedFNO .*magnitude=-1"),
         (lambda: PointMLP(3, depth=0), "depth=0"),
         (lambda: PointMLP(3, magnitude=-1), "PointMLP .*magnitude=-1"),
+        (
+            lambda: PointMLP(3, magnitude=2).set_normalisers(clouds(2, 9, 0, 0), -torch.ones(3, 9, 1)),
+            "a target is -1, and magnitudes are not negative",
+        ),
     ],
 )
 def test_bad_input(make: Any, message: str) -> None:
@@ -415,6 +462,11 @@ def test_reflected_batches(blobs: Path, tmp_path: Path) -> None:
         turned = (found[..., axis] - plain[..., axis]).abs().amax(1) > 1e-6
         assert 3 < turned.sum() < 17
         assert torch.allclose(found[turned][..., axis], low + high - plain[turned][..., axis], atol=1e-5)
+    for wrong in ("cells/quad", "positions"):
+        with pytest.raises(ConfigError, match=f"unknown field of blobs.h5 '{wrong}'"):
+            load_pairs(blobs, inputs=(wrong,))
+    with pytest.raises(ConfigError, match=r"code_size=3: .* gives 0 scalars"):
+        train(TrainConfig(), blobs, tmp_path / "run", model=PointMLP.config_type(code_size=3), progress=False)
     for changes in ({"reflect": (2,)}, {"reflect": (0,), "code": True}):
         config = TrainConfig(epochs=1, **changes)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="reflect="):

@@ -381,6 +381,27 @@ def test_files_that_hold_no_mesh_are_refused(tmp_path: Path) -> None:
         write_mesh(tmp_path / "mesh.unknown", rectangle(1, 1))
 
 
+@pytest.mark.parametrize("ending", ["msh", "xdmf", "vtu", "vtk"])
+def test_data_on_meshes_are_in_one_file(ending: str, tmp_path: Path) -> None:
+    import meshio
+
+    mesh = rectangle(2, 2)
+    u = mesh.vertices[:, 0] ** 2
+    write_mesh(tmp_path / f"a.{ending}", mesh, {"u": u}, {"area": mesh.areas})
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{ending}"]
+    found = meshio.read((tmp_path / f"a.{ending}").rename(tmp_path / f"b.{ending}"))
+    assert np.allclose(found.point_data["u"], u)
+    assert np.allclose(found.cell_data["area"][0], mesh.areas)
+
+
+@pytest.mark.parametrize("ending", ["stl", "obj", "off"])
+def test_formats_without_data_are_refused(ending: str, tmp_path: Path) -> None:
+    mesh = rectangle(2, 2)
+    with pytest.raises(DatasetFormatError, match=f"{ending} does not hold u on a mesh; use .vtu"):
+        write_mesh(tmp_path / f"a.{ending}", mesh, {"u": mesh.vertices[:, 0]})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

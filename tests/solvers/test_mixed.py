@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,7 +164,24 @@ def test_affine_deformations_are_exact() -> None:
     assert pulled.von_mises(slopes)[0] == pytest.approx(np.sqrt(1.5 * (s**2).sum()))
 
 
-def test_small_strains_are_those_of_linear_elasticity() -> None:
+def bent(middle: float) -> np.ndarray:
+    """The nodes of the unit square with the middle of a side elsewhere on it."""
+    grid = np.stack(np.meshgrid(*[[0.0, 0.5, 1.0]] * 2, indexing="ij"), axis=-1)
+    grid[1, 0, 0] = middle
+    return grid
+
+
+@pytest.mark.parametrize("problem", [IncompressibleFlow, HyperElasticity])
+@pytest.mark.parametrize("force", [(0.0, -1.0), (lambda x, y: x, lambda x, y: y), (0.0, 0.0)])
+def test_what_pressure_balances_stays_at_rest(problem: Any, force: Any) -> None:
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 9)] * 2, indexing="ij"), axis=-1)
+    found = solve_mixed(problem(force=force), QuadMesh.mapped(grid))
+    assert np.abs(found.u).max() < 1e-14
+    assert found.info["residual"] < 1e-14
+    assert found.info["continuation"] == 0
+
+
+def test_small_strains_are_proportional_to_the_load() -> None:
     """Half the load, half the displacement, to the square of the strain."""
     cells = square_with_void(lambda angle: 0.25 + 0.03 * np.cos(3 * angle), 32, 8)
     clamped = HyperElasticity(
@@ -246,6 +264,8 @@ def test_boundary_sides_have_the_domain_to_the_left() -> None:
         ),
         (lambda: QuadMesh.mapped(np.zeros((4, 5, 2))), ConfigError, r"grid of shape \(4, 5, 2\)"),
         (lambda: QuadMesh.mapped(curved(2).nodes.reshape(5, 5, 2)[::-1]), GeometryError, "is folded"),
+        # Only at a corner, where quadrature does not look.
+        (lambda: QuadMesh.mapped(bent(0.78)), GeometryError, "is folded"),
         (lambda: QuadMesh.mapped(np.full((5, 5, 2), np.nan)), GeometryError, "not finite"),
         (lambda: square_with_void(lambda t: 0.6 + 0 * t, 16, 4), GeometryError, "inside of the unit square"),
         (lambda: square_with_void(lambda t: 0.2 + 0 * t, 18, 4), ConfigError, "around=18"),
