@@ -9,8 +9,8 @@ airfoil        ``NACA_Cylinder_X.npy``, ``..._Y.npy`` (N, I, J), ``..._Q.npy``  
                (N, 5, I, J)                                                     to mach, the last of Q
 pipe           ``Pipe_X.npy``, ``Pipe_Y.npy`` (N, I, J), ``Pipe_Q.npy``         kind ``fields`` over the indices: x, y
                (N, C, I, J)                                                     to u, the first of Q
-plasticity     ``plas_N987_T20.mat``: ``input`` (N, I), ``output``              kind ``fields`` over the indices, T
-               (N, I, J, T, 4)                                                  frames: the die's profile to 4 fields
+plasticity     ``plas_N987_T20.mat``: ``input`` (N, I), ``output``              kind ``fields`` over the indices: the
+               (N, I, J, T, 4)                                                  die's profile and rest to T frames
 =============  ===============================================================  =====================================
 
 Li, Huang, Liu and Anandkumar, JMLR 24, 2023, whose readme links to them. On structured meshes an `FNO` over the indices
@@ -189,7 +189,8 @@ def _plasticity(folder: Path, kind: str) -> tuple[Layout, Iterator[Trajectory], 
     except Exception as error:
         raise DatasetFormatError(f"{str(path)!r} cannot be read ({error}): download it again") from error
     _agree(output.ndim == 5 and output.shape[-1] == 4 and die.shape == output.shape[:2], folder, die, output)
-    frames, names = output.shape[3], ("x", "y", "u", "v")
+    # Before the first frame stands what it was displaced from, so that all of them can be predicted.
+    frames, names = output.shape[3] + 1, ("x", "y", "u", "v")
     described = ("deformed x", "deformed y", "displacement along x", "displacement along y")
     layout = FieldsLayout(
         name="plasticity-public",
@@ -210,12 +211,19 @@ def _plasticity(folder: Path, kind: str) -> tuple[Layout, Iterator[Trajectory], 
         Trajectory(
             {
                 "die": np.repeat(die[row][:, None], output.shape[2], axis=1),
-                **{name: np.moveaxis(output[row, ..., c], -1, 0) for c, name in enumerate(names)},
+                **dict(zip(names, np.moveaxis(_from_rest(output[row]), (-1, -2), (0, 1)), strict=True)),
             }
         )
         for row in range(len(output))
     )
     return layout, samples, len(output)
+
+
+def _from_rest(output: np.ndarray) -> np.ndarray:
+    """Frames (I, J, T, 4) of positions and displacements, after that of rest."""
+    rest = np.zeros_like(output[:, :, :1])
+    rest[..., :2] = output[:, :, :1, :2] - output[:, :, :1, 2:]
+    return np.concatenate([rest, output], axis=2)
 
 
 def _indices(shape: tuple[int, ...]) -> CartesianGrid:

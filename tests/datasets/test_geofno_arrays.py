@@ -67,7 +67,10 @@ def test_plasticity(tmp_path: Path) -> None:
     savemat(tmp_path / "plas_N987_T20.mat", {"input": die, "output": output})
     with FieldsDataset(import_geofno(tmp_path, tmp_path / "p.h5")) as data:
         assert data.targets == ("x", "y", "u", "v")
-        assert np.allclose(data["v"][2], np.moveaxis(output[2, ..., 3], -1, 0))
+        assert np.allclose(data["v"][2, 1:], np.moveaxis(output[2, ..., 3], -1, 0))
+        assert np.allclose(data["x"][2, 0], output[2, :, :, 0, 0] - output[2, :, :, 0, 2])
+        assert np.allclose(data["y"][2, 0], output[2, :, :, 0, 1] - output[2, :, :, 0, 3])
+        assert (data["u"][:, 0] == 0).all()
         assert np.allclose(data["die"][1], die[1][:, None])
 
 
