@@ -5,7 +5,7 @@ import time
 import numpy as np
 from _results import record
 
-from sciml.datasets import FieldsLayout, recipe_registry, trajectory_seeds
+from sciml.datasets import FieldsLayout, PointsLayout, recipe_registry, trajectory_seeds
 
 SAMPLES, COMPARED = 16, 3
 
@@ -27,6 +27,8 @@ def main() -> None:
             stored = " x ".join(
                 map(str, ([] if layout.steady else [len(layout.times)]) + [*layout.grid.shape])
             )
+        elif isinstance(layout, PointsLayout):
+            stored = f"{layout.size} points"
         else:
             stored = " x ".join(map(str, layout.shape))
         worst = {key: np.max([entry[key] for entry in measured]) for key in limits}

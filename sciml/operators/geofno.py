@@ -6,7 +6,8 @@ functions have Fourier coefficients:
     v_0 = P(x, fields, code)                                            at the points
     v_1 = Re sum_k e^(2 pi i k z) R_1k sum_n w_n v_0(x_n) e^(-2 pi i k xi_n) + b(z)      on a uniform grid of nodes z
     v_(l+1) = K_l sigma(v_l) + W_l sigma(v_l)                           Fourier layers of an FNO on it
-    u(x_n) = Q(Re sum_k e^(2 pi i k xi_n) R_Lk v_Lk + W v_0(x_n))       v_Lk of sigma(v_L), and back at the points
+    u(x_n) = Q(Re sum_k e^(2 pi i k xi_n) R_Lk v_Lk + W v_0(x_n))       v_Lk of sigma(v_L), and back at the points,
+                                                                        or, of a magnitude, |Q(...)|
 
 with xi = c(x) + d(x, fields, code), d a network that is learned with the rest and begins at 0 (``learned``); with xi
 given as the first fields of each point, as the index coordinates of structured meshes can be (``given``); or xi = c(x)
