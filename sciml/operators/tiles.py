@@ -102,24 +102,33 @@ def start_at(matrix, row, column):  # type: ignore[no-untyped-def]
     return address + row * to_row + column * to_column, to_row, to_column
 
 
-def _down(height: int, tile: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that sets tiles below each other from row i, and returns the row where the next is too high."""
+def _named(function: Callable[..., Any], *sizes: int) -> Callable[..., Any]:
+    """Compile one of several functions of a name.
 
-    @njit(nogil=True)
+    Kernels that are read from a cache share functions of equal names, which numba only numbers, in each process anew:
+    without its sizes in its name a kernel of one process may get another one's function of other sizes.
+    """
+    function.__qualname__ = f"{function.__name__}_{'x'.join(map(str, sizes))}_{DIGEST}"
+    return njit(nogil=True)(function)
+
+
+def _down(height: int, vectors: int, lanes: int) -> Callable[..., Any]:
+    """Return a function that sets tiles below each other from row i, and returns the row where the next is too high."""
+    tile = _tile(height, vectors, lanes)
+
     def down(i, rows, terms, a, b, start, c):  # type: ignore[no-untyped-def]
         while i + height <= rows:
             tile(terms, start_at(a, i, 0), b, start_at(start, i, 0), start_at(c, i, 0))
             i += height
         return i
 
-    return down
+    return _named(down, height, vectors, lanes)
 
 
 def _across(vectors: int, lanes: int) -> Callable[..., Any]:
     """Return a function that does so to the right for all rows from column j, and returns the next column."""
-    high, two, one = (_down(height, _tile(height, vectors, lanes)) for height in (TILE, 2, 1))
+    high, two, one = (_down(height, vectors, lanes) for height in (TILE, 2, 1))
 
-    @njit(nogil=True)
     def across(j, rows, terms, columns, a, b, start, c):  # type: ignore[no-untyped-def]
         while j + vectors * lanes <= columns:
             b_j, start_j, c_j = start_at(b, 0, j), start_at(start, 0, j), start_at(c, 0, j)
@@ -129,7 +138,7 @@ def _across(vectors: int, lanes: int) -> Callable[..., Any]:
             j += vectors * lanes
         return j
 
-    return across
+    return _named(across, vectors, lanes)
 
 
 _two, _one, _half, _number = _across(2, LANES), _across(1, LANES), _across(1, 4), _across(1, 1)

@@ -114,7 +114,13 @@ def _operation(symbol: Callable, emit: Callable, accepts: Callable[[Any, Any], b
     @overload(symbol)
     def resolve(first, second):
         if isinstance(second, Lanes) and accepts(first, second):
-            return lambda first, second: apply(first, second)
+
+            def implementation(first, second):  # type: ignore[no-untyped-def]
+                return apply(first, second)
+
+            # Kernels from caches share functions of equal names.
+            implementation.__qualname__ = f"{symbol.__name__}_{_DIGEST}"
+            return implementation
         return None
 
 

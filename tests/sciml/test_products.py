@@ -1,7 +1,11 @@
 """Matrix products and sweeps by compiled tiles: what PyTorch's steps give; several threads are PyTorch's."""
 
+import os
+import subprocess
+import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +212,52 @@ def test_who_looks_between_layers_sees_them(monkeypatch: pytest.MonkeyPatch) -> 
     for config in ({"weights": "separable"}, {"norm": "instance"}, {"skip": "gate"}):
         with torch.no_grad():
             FNO(2, 3, modes=(6, 8), width=12, **config)(a)
+
+
+@compiled
+def test_functions_of_tiles_have_names_of_their_own() -> None:
+    """Kernels from the caches of several processes share functions by name."""
+    from sciml.operators import tiles
+
+    functions: list = [tiles._two, tiles._one, tiles._half, tiles._number]
+    for function in tuple(functions):
+        cells = (cell.cell_contents for cell in function.py_func.__closure__)
+        functions += [part for part in cells if hasattr(part, "py_func")]
+    assert len(functions) == 16
+    assert len({function.py_func.__qualname__ for function in functions}) == 16
+
+
+KERNELS = """
+import sys
+import numpy as np
+from sciml.operators import fused
+
+rng, none = np.random.default_rng(0), np.empty(0, np.float32)
+x, rows, weight, analysis = (rng.standard_normal(s, np.float32) for s in ((2, 7, 32), (2, 6, 32), (32, 32), (7, 6)))
+
+def mlp():
+    flat = weight.ravel()
+    fused.mlp(32, 32, 32, x.reshape(-1), flat, weight[0], flat, flat, weight[0], np.zeros(448, np.float32), False)
+
+def branches():
+    results = np.zeros(384, np.float32), np.zeros(448, np.float32)
+    fused.branches(2, 7, 32, 6, 32, x.reshape(-1), weight.ravel(), weight[0], none, none, False, analysis.ravel(),
+                   *results, none)
+
+def sweep():
+    expected, v = x @ weight + weight[0] + analysis @ rows, x.copy()
+    fused.sweep(2, 7, 32, 6, 0, v.reshape(-1), analysis.ravel(), rows.ravel(), weight.ravel(), weight[0], *[none] * 5,
+                False, analysis.ravel(), none)
+    assert np.abs(v - expected).max() < 1e-4
+
+for name in sys.argv[1:]:
+    globals()[name]()
+"""
+
+
+@pytest.mark.slow
+@compiled
+def test_kernels_of_several_processes_in_one_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for kernels in (["mlp"], ["branches", "sweep"], ["mlp", "sweep"]):
+        subprocess.run([sys.executable, "-c", KERNELS, *kernels], check=True, env=environment)
