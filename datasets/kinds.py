@@ -8,7 +8,7 @@ import numpy as np
 from sciml.errors import DatasetFormatError
 
 from . import fields, ode, points
-from .recipe import FieldsLayout, Layout, OdeLayout, PointsLayout, Trajectory
+from .recipe import VERTICES, FieldsLayout, Layout, OdeLayout, PointsLayout, Trajectory
 
 __all__ = ["bytes_per_trajectory", "create", "stored_dtype", "write"]
 
@@ -66,7 +66,7 @@ def bytes_per_trajectory(layout: Layout) -> int:
     if isinstance(layout, PointsLayout):
         entries += layout.size * (2 * layout.dim + sum(layout.dim**spec.rank for spec in layout.fields))
         # About as many cells as points.
-        entries += layout.size * sum(points.VERTICES[kind] for kind in layout.cells)
+        entries += layout.size * sum(VERTICES[kind] for kind in layout.cells)
         return 4 * entries
     for spec in layout.fields:
         shape = layout.shape(spec)

@@ -90,7 +90,7 @@ def vertex_weights(points: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarr
     if not simplices:
         raise DatasetFormatError(
             f"there are no cells to take quadrature weights from ({', '.join(sorted(cells)) or 'none'}): give a mesh "
-            f"of {' or '.join(known)}"
+            f"of {' or '.join(known)}, or the weights as point data"
         )
     corners = np.concatenate(simplices)
     edges = points[corners[:, 1:]] - points[corners[:, :1]]

@@ -46,6 +46,8 @@ NOT_NEGATIVE = (0.0, 1e12)
 POSITIVE = (1e-12, 1e12)
 """Range of a parameter that must be positive."""
 
+VERTICES = {"vertex": 1, "line": 2, "triangle": 3, "quad": 4, "tetra": 4, "hexahedron": 8}
+"""Of one cell of kind ``points``."""
 ATTEMPTS = 5
 """So many times a rejected trajectory is replaced."""
 
@@ -194,17 +196,22 @@ class PointsLayout:
     size : int
         About how many points a sample has, for estimates of memory.
     cells : tuple of str
-        Types of cells in meshio's terms, such as "triangle" and "quad"; empty for a cloud.
+        Types of cells: "vertex", "line", "triangle", "quad", "tetra", "hexahedron"; empty for a cloud.
     scalars : tuple of str
-        Numbers that vary by sample.
+        Numbers that vary by sample, the second argument of `Trajectory`.
     parameters : dict
         Numbers common to all samples.
     inputs, targets : tuple of str
         The learning task: positions and these fields predict which.
     weight : str
-        The field of quadrature weights, whose sum is the size of the domain; "" if there is none.
+        The field of quadrature weights, whose sum is the size of the domain; "" if there is none, and 1 / N is taken.
     code : tuple of str
         Scalars that describe the domain or the problem, as inputs.
+
+    Raises
+    ------
+    ConfigError
+        If names are used that are not declared, or a type of cells is not known.
     """
 
     name: str
@@ -233,6 +240,8 @@ class PointsLayout:
             raise ConfigError(
                 f"layout {self.name!r}: positions and cells are there anyway, do not declare them"
             )
+        if unknown := [kind for kind in self.cells if kind not in VERTICES]:
+            raise ConfigError(f"layout {self.name!r} has cells {unknown[0]!r}: choose {', '.join(VERTICES)}")
 
     def components(self, spec: FieldSpec) -> tuple[int, ...]:
         """Axes of a field after that of the points."""

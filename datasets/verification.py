@@ -22,10 +22,10 @@ from sciml.errors import ConfigError, SciMLError
 from sciml.provenance import collect
 
 from .kinds import stored_dtype
-from .points import VERTICES
 from .reader import Dataset, FieldsDataset, PointsDataset, open_dataset
 from .recipe import (
     ATTEMPTS,
+    VERTICES,
     Layout,
     OdeLayout,
     PointsLayout,

@@ -316,7 +316,8 @@ def _task(header: dict[str, Any]) -> str:
     """What decides how pairs are read and whether they fit."""
     train, data = header["train"], header["data"]
     parts = [train["task"], train["n_in"], train["n_out"], train["start"]]
-    return repr([*parts, data["inputs"], data["targets"], header["periodic"]])
+    of_clouds = [data.get(name) for name in ("code", "weight")]
+    return repr([*parts, data["inputs"], data["targets"], header["periodic"], *of_clouds])
 
 
 def _cell(resolution: tuple[int, ...], cell: dict[str, Any]) -> dict[str, Any]:

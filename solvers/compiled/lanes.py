@@ -115,7 +115,7 @@ def _operation(symbol: Callable, emit: Callable, accepts: Callable[[Any, Any], b
     def resolve(first, second):
         if isinstance(second, Lanes) and accepts(first, second):
 
-            def implementation(first, second):  # type: ignore[no-untyped-def]
+            def implementation(first, second):
                 return apply(first, second)
 
             # Kernels from caches share functions of equal names.

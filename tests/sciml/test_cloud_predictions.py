@@ -77,6 +77,11 @@ def test_datasets(model: str, data: str, folder: Path, tmp_path: Path) -> None:
     assert main(["inspect", str(tmp_path / "p.h5")]) == 0
 
 
+def test_runs_with_a_code_and_without_are_compared(folder: Path, tmp_path: Path) -> None:
+    runs = [str(folder / name) for name in ("cell", "coded")]
+    assert main(["compare", *runs, "--data", str(folder / "cells.h5"), "-o", str(tmp_path / "report")]) == 0
+
+
 def test_meshes(folder: Path, tmp_path: Path) -> None:
     predict(folder / "cell", folder / "cells.h5", "-o", tmp_path / "p.h5")
     with PointsDataset(folder / "cells.h5") as data:
@@ -242,6 +247,9 @@ def test_other_things_that_do_not_fit(
     assert "no distance, curvature, radius_00" in error(folder / "coded", folder / "stars.h5")
     assert "leave them out" in error(folder / "cell", folder / "cells.h5", "--stride", "2")
     assert "does not exist" in error(folder / "cell", folder / "none.h5")
+    assert predict(folder / "cell", folder / "cells.h5", "-o", tmp_path / "p.vtu") == 1
+    assert "a dataset gives a dataset" in capsys.readouterr().err
+    assert not (tmp_path / "p.vtu").exists()
     data = tmp_path / "unweighted.h5"
     data.write_bytes((folder / "cells.h5").read_bytes())
     with h5py.File(data, "r+") as file:

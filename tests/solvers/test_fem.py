@@ -27,6 +27,7 @@ from sciml.solvers.fem import (
     to_skfem,
     write_mesh,
 )
+from sciml.solvers.fem.exchange import load_meshio, save_meshio
 
 
 def fitted(sizes: list[int], errors: list[float]) -> float:
@@ -394,7 +395,21 @@ def test_data_on_meshes_are_in_one_file(ending: str, tmp_path: Path) -> None:
     assert np.allclose(found.cell_data["area"][0], mesh.areas)
 
 
-@pytest.mark.parametrize("ending", ["stl", "obj", "off"])
+def test_tags_of_gmsh_stay(tmp_path: Path) -> None:
+    import meshio
+
+    mesh = rectangle(2, 2)
+    write_mesh(tmp_path / "a.msh", mesh, {"u": mesh.vertices[:, 0]})
+    tagged = load_meshio(tmp_path / "a.msh")
+    tagged.cell_data["gmsh:physical"] = [np.full(len(mesh), 3)]
+    tagged.write(tmp_path / "tagged.msh", file_format="gmsh22")
+    save_meshio(tmp_path / "b.msh", load_meshio(tmp_path / "tagged.msh"))
+    found = meshio.read(tmp_path / "b.msh")
+    assert (found.cell_data["gmsh:physical"][0] == 3).all()
+    assert np.array_equal(found.point_data["u"], mesh.vertices[:, 0])
+
+
+@pytest.mark.parametrize("ending", ["stl", "obj", "off", "svg"])
 def test_formats_without_data_are_refused(ending: str, tmp_path: Path) -> None:
     mesh = rectangle(2, 2)
     with pytest.raises(DatasetFormatError, match=f"{ending} does not hold u on a mesh; use .vtu"):
