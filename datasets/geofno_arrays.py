@@ -27,12 +27,8 @@ from sciml.errors import ConfigError, DatasetFormatError
 from sciml.files import refuse_existing
 from sciml.solvers.grid import CartesianGrid
 
-from .atomic_hdf5 import atomic_hdf5
-from .kinds import create, write
+from .imported import write_imported
 from .recipe import FieldsLayout, FieldSpec, Layout, PointsLayout, Trajectory
-from .record import Record
-from .rows import checksums, not_finite
-from .well import identity
 
 __all__ = ["import_geofno", "kind_of_arrays"]
 
@@ -94,21 +90,9 @@ def import_geofno(folder: str | Path, output: str | Path, *, overwrite: bool = F
     layout, samples, n = {"elasticity": _elasticity, "plasticity": _plasticity}.get(kind, _structured)(
         folder, kind
     )
-    with atomic_hdf5(output) as writer:
-        create(writer.file, layout, n)
-        for row, sample in enumerate(samples):
-            write(writer.file, layout, row, [sample])
-            writer.check()
-        Record(
-            {"imported_from": {name: identity(folder / name) for name in FILES[kind]}},
-            np.full(n, -1),
-            {"not_finite": not_finite(writer.file)},
-            {"not_finite": 0.0},
-            f"{kind}, public data of Geo-FNO (arXiv 2207.05209)",
-            0.0,
-            checksums(writer.file),
-        ).write(writer.file)
-    return Path(output)
+    sources = [folder / name for name in FILES[kind]]
+    note = f"{kind}, public data of Geo-FNO (arXiv 2207.05209)"
+    return write_imported(output, layout, samples, n, sources, note)
 
 
 def _load(path: Path, axes: int) -> np.ndarray:

@@ -28,22 +28,28 @@ class ConvertArguments:
     """What to convert."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
-    """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well, or a folder with the public arrays
-    of Geo-FNO (elasticity, airfoil, pipe or plasticity)."""
+    """Dataset: of sciml or, with --to sciml, one HDF5 file of PDEBench or The Well, a folder of meshes, one a sample
+    (.vtu, .msh, ...), or a folder with the public arrays of Geo-FNO (elasticity, airfoil, pipe or plasticity)."""
     to: Literal["pdebench", "well", "sciml", "vtu"]
     """Layout to write; vtu: a mesh for each sample of functions at points."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """File to write (PDEBench: .hdf5 or .h5, by layout); for the Well and vtu a folder."""
     periodic: str = ""
     """For files of PDEBench that do not say: all, none, or the periodic axes, such as x or xy."""
+    targets: tuple[str, ...] = ()
+    """Of meshes: the point data that are to be predicted."""
+    inputs: tuple[str, ...] = ()
+    """Of meshes: point data that are given, beside positions."""
+    code: tuple[str, ...] = ()
+    """Of meshes: point data of one value a mesh, which describe it."""
     overwrite: bool = False
     """Replace an existing output."""
 
 
 def run(arguments: list[str], plugins: list[str]) -> None:
-    """Convert a dataset to or from the layouts of PDEBench and The Well, from Geo-FNO's arrays or to meshes."""
+    """Convert a dataset to or from the layouts of PDEBench and The Well or meshes, or from Geo-FNO's arrays."""
     description = (
-        "Convert a dataset to or from the layouts of PDEBench and The Well, from Geo-FNO's, or to meshes."
+        "Convert a dataset to or from the layouts of PDEBench and The Well or meshes, or from Geo-FNO's."
     )
     options = parse(ConvertArguments, "sciml convert", arguments, description, EXAMPLE)
     if not options.output:
@@ -51,6 +57,10 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if options.periodic and options.to != "sciml":
         raise ConfigError(
             f"periodic={options.periodic!r} with --to {options.to}: leave it out, the dataset says it"
+        )
+    if options.to != "sciml" and (options.targets or options.inputs or options.code):
+        raise ConfigError(
+            f"targets, inputs or code with --to {options.to}: leave them out, the dataset says it"
         )
     if options.to == "pdebench":
         from sciml.datasets.pdebench import export_pdebench
@@ -89,10 +99,29 @@ def _warn(path: str) -> None:
 
 def _import(options: ConvertArguments) -> None:
     from sciml.datasets.geofno_arrays import import_geofno, kind_of_arrays
+    from sciml.datasets.mesh_import import import_meshes, mesh_files
     from sciml.datasets.pdebench import import_pdebench
     from sciml.datasets.reader import open_hdf5
     from sciml.datasets.well import import_well
 
+    roles = {"targets": options.targets, "inputs": options.inputs, "code": options.code}
+    meshes = mesh_files(options.file)
+    named = [f"{name}={value}" for name, value in roles.items() if value]
+    if named and not meshes:
+        raise ConfigError(f"{', '.join(named)}: {options.file!r} is no folder of meshes, leave it out")
+    if meshes:
+        if options.periodic or not options.targets:
+            raise ConfigError(
+                f"{options.file!r} is a folder of {len(meshes)} meshes: name the point data to predict, --targets "
+                "NAME, and no --periodic"
+            )
+        import_meshes(options.file, options.output, **roles, overwrite=options.overwrite)
+        return
+    if Path(options.file).is_dir() and not kind_of_arrays(options.file):
+        raise ConfigError(
+            f"folder {options.file!r} holds neither meshes (.vtu, .msh, ...) nor the public arrays of Geo-FNO "
+            "(Random_UnitCell_XY_10.npy, NACA_Cylinder_X.npy, Pipe_X.npy or plas_N987_T20.mat with those beside it)"
+        )
     if kind_of_arrays(options.file):
         if options.periodic:
             raise ConfigError(f"periodic={options.periodic!r}: none of these data is, leave it out")

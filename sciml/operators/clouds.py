@@ -40,12 +40,30 @@ def cloud(
     -------
     Tensor, shape (B, N, dim + 1 + channels + numbers)
 
+    Raises
+    ------
+    ConfigError
+        If shapes do not fit together.
+
     Examples
     --------
     >>> cloud(torch.rand(2, 100, 2), fields=torch.rand(2, 100, 3), code=torch.rand(2, 5)).shape
     torch.Size([2, 100, 11])
     """
+    if points.ndim != 3:
+        raise ConfigError(f"points of shape {tuple(points.shape)}: give (clouds, points, coordinates)")
     batch, count = points.shape[:2]
+    parts_of = (
+        ("fields", fields, 3, (batch, count)),
+        ("code", code, 2, (batch,)),
+        ("weights", weights, 2, (batch, count)),
+    )
+    for name, part, axes, begin in parts_of:
+        if part is not None and (part.ndim != axes or tuple(part.shape[: len(begin)]) != begin):
+            wanted = ", ".join(map(str, begin)) + ("" if len(begin) == axes else ", channels")
+            raise ConfigError(
+                f"{name} of shape {tuple(part.shape)} beside points of {tuple(points.shape)}: give ({wanted})"
+            )
     if weights is None:
         weights = points.new_full((batch, count), 1 / max(count, 1))
     parts = [points, weights[..., None]]
@@ -99,6 +117,9 @@ class CloudOperator(Operator):
                 f"{self.config.code_size}"
             )
 
+    remedy = "give more"
+    """What to do about too few points."""
+
     @property
     def axes(self) -> int:
         """Axes of the input between batch and channels: that of the points."""
@@ -108,7 +129,8 @@ class CloudOperator(Operator):
         """Raise `ConfigError` if there are too few points for the model."""
         if space[0] < self.least_points:
             raise ConfigError(
-                f"{type(self).__name__} has too few points, {space[0]}: it needs at least {self.least_points}"
+                f"{type(self).__name__} has too few points, {space[0]}: it needs at least {self.least_points}, "
+                f"{self.remedy}"
             )
 
     @property
@@ -152,7 +174,8 @@ class CloudOperator(Operator):
         fewest = int(inside.sum(1).min()) if len(a) else self.least_points
         self.check_resolution((fewest,))
         x = (a[..., : self.dim] - self.input_mean[: self.dim]) / self.input_std[: self.dim]
-        outside = ((x < -MARGIN) | (x > 1 + MARGIN)).any(-1) & inside
+        # What is not a number is not inside either.
+        outside = ~((x >= -MARGIN) & (x <= 1 + MARGIN)).all(-1) & inside
         if outside.any():
             row, point = outside.nonzero()[0].tolist()
             low = self.input_mean[: self.dim]

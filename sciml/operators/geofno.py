@@ -178,7 +178,8 @@ class GeoFNO(CloudOperator):
     """Fourier neural operator between functions at points of general domains.
 
     Input and output are clouds, see `sciml.operators.clouds.cloud`. Functions may be evaluated at other points than in
-    training, more of them or fewer. In inference a part of the points is in memory at a time.
+    training, more of them or fewer. In inference a part of the points is in memory at a time. Before
+    `set_normalisers`, which training calls, the box is the unit box.
 
     Parameters
     ----------
@@ -207,6 +208,7 @@ class GeoFNO(CloudOperator):
 
     config_type = GeoFNOConfig
     config: GeoFNOConfig
+    remedy = "give more, or set smaller point_modes"
 
     def __init__(
         self,

@@ -322,6 +322,14 @@ def test_interpolation_is_exact_for_linear_functions_at_the_nodes_and_between() 
         (lambda: geofno(point_modes=(6,))(clouds(n=8)), "too few points, 8: it needs at least 9"),
         (lambda: geofno()(clouds(fields=2)), "expected .batch, 1 axes, 7 channels."),
         (lambda: geofno()(2 * clouds()), "is outside of the box from"),
+        (
+            lambda: geofno()(clouds() * torch.tensor([1, float("nan")] + 5 * [1])),
+            "is outside of the box from",
+        ),
+        (lambda: cloud(torch.rand(9, 2)), r"points of shape \(9, 2\)"),
+        (lambda: cloud(torch.rand(3, 9, 2), weights=torch.rand(3, 8)), r"weights .* give \(3, 9\)"),
+        (lambda: cloud(torch.rand(3, 9, 2), torch.rand(3, 9)), r"fields .* give \(3, 9, channels\)"),
+        (lambda: cloud(torch.rand(3, 9, 2), code=torch.rand(2, 9)), r"code .* give \(3, channels\)"),
         (lambda: InterpolatedFNO(3, grid=1), "grid=1"),
         (lambda: InterpolatedFNO(3, grid=5), "too coarse"),
         (lambda: GeoFNOConfig(coordinates="log"), "choose box, polar"),  # type: ignore[arg-type]
