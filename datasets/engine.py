@@ -137,6 +137,13 @@ def generate(
     """
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"recipe={recipe!r}: give a recipe object such as BurgersRecipe()")
+    try:
+        blob = pickle.dumps(recipe)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"recipe={type(recipe).__name__}: it cannot be sent to a worker ({error}); define its class at the top "
+            "level of a module, with parameters that can be pickled"
+        ) from error
     # A Dask client has the method, too, but its futures are of another kind.
     if executor is not None and (not hasattr(executor, "submit") or hasattr(executor, "get_executor")):
         raise ConfigError(
@@ -220,7 +227,6 @@ def generate(
                 # One that is damaged, or of another dataset, is removed, and made again like any missing.
                 with contextlib.suppress(DatasetFormatError):
                     shard.record(config)
-        blob = pickle.dumps(recipe)
         files = tuple((str(Path(p).resolve()), plan["plugins"][Path(p).name]) for p in plugins)
         tasks = [
             ShardTask(blob, files, seed, device, shard.start, shard.stop, str(shard.path))

@@ -351,6 +351,15 @@ def test_unfinished_work_keeps_its_size_of_shards(tmp_path: Path) -> None:
     assert datasets(generate(recipe, 8, path)) == datasets(generate(recipe, 8, tmp_path / "e.h5"))
 
 
+def test_a_recipe_that_no_worker_can_load_leaves_nothing(tmp_path: Path) -> None:
+    class Local(DarcyRecipe):
+        """Of this function alone."""
+
+    with pytest.raises(ConfigError, match="Local: it cannot be sent to a worker"):
+        generate(Local(), 1, tmp_path / "l.h5", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_arguments_of_another_kind(tmp_path: Path) -> None:
     class Client(ThreadPoolExecutor):
         """Like that of Dask."""
