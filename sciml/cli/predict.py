@@ -22,7 +22,8 @@ class PredictArguments:
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """Run folder of a finished training, or a model.safetensors."""
     input: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="INPUT")]
-    """Dataset with the model's input fields; or, for an operator on clouds of points, a mesh such as mesh.vtu."""
+    """Dataset with the model's input fields; or, for an operator on clouds of points, a mesh such as mesh.vtu with them
+    as point data. Quadrature weights are its point data of their name, or taken from its cells."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """HDF5 file to write; for a mesh, a mesh."""
     stride: int = 1
@@ -63,7 +64,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         progress=not options.quiet,
     )
     if path.suffix not in HDF5_ENDINGS:
-        print(f"wrote {path}: the predicted fields are among its point data")
+        print(f"wrote {path}: the predicted fields are among its point data, <name>_predicted where a name was taken")
         return
     with open_dataset(path) as data:
         if isinstance(data, PointsDataset):
