@@ -64,7 +64,9 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         progress=not options.quiet,
     )
     if path.suffix not in HDF5_ENDINGS:
-        print(f"wrote {path}: the predicted fields are among its point data, <name>_predicted where a name was taken")
+        print(
+            f"wrote {path}: the predicted fields are among its point data, <name>_predicted where a name was taken"
+        )
         return
     with open_dataset(path) as data:
         if isinstance(data, PointsDataset):
