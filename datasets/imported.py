@@ -28,7 +28,7 @@ def write_imported(
     samples : iterable of Trajectory
     n : int
     sources : list of path
-        Files that they come from, whose names, sizes and times are stored.
+        Files that they come from, whose names, sizes and SHA-256 are stored.
     note : str
         What they are, in place of an equation.
     """

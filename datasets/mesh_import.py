@@ -81,6 +81,8 @@ def import_meshes(
     if not overwrite:
         refuse_existing(output)
     first = load_meshio(files[0])
+    if len(np.unique(first.points, axis=0)) < 2:
+        raise ConfigError(f"mesh {str(files[0])!r} has fewer than two different points: it has no dimension")
     dim = _dimension(first)
     wanted = list(dict.fromkeys((*inputs, *targets)))
     kinds: dict[str, None] = {}
@@ -142,7 +144,7 @@ def _samples(files: list[Path], layout: PointsLayout) -> Iterator[Trajectory]:
 
 
 def _dimension(mesh: Any) -> int:
-    """How many of the first coordinates vary, or the mesh's cells have."""
+    """How many of the first coordinates it takes to hold all that vary."""
     extents = np.ptp(np.asarray(mesh.points, dtype=float), axis=0)
     return int(np.flatnonzero(extents > FLAT * max(extents.max(), 1e-300))[-1]) + 1
 

@@ -53,12 +53,12 @@ def cloud(
     if points.ndim != 3:
         raise ConfigError(f"points of shape {tuple(points.shape)}: give (clouds, points, coordinates)")
     batch, count = points.shape[:2]
-    parts_of = (
+    wanted_shapes = (
         ("fields", fields, 3, (batch, count)),
         ("code", code, 2, (batch,)),
         ("weights", weights, 2, (batch, count)),
     )
-    for name, part, axes, begin in parts_of:
+    for name, part, axes, begin in wanted_shapes:
         if part is not None and (part.ndim != axes or tuple(part.shape[: len(begin)]) != begin):
             wanted = ", ".join(map(str, begin)) + ("" if len(begin) == axes else ", channels")
             raise ConfigError(

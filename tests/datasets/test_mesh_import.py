@@ -117,6 +117,10 @@ def test_other_folders_and_roles(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write(tmp_path / "m" / "1.vtu", dim=3)
     with pytest.raises(GeometryError, match="is not flat"):
         import_meshes(tmp_path / "m", tmp_path / "m.h5", ["u"])
+    meshio.Mesh(np.ones((3, 3)), [("vertex", np.arange(3)[:, None])], point_data={"u": np.ones(3)}).write(
+        tmp_path / "m" / "0.vtu"
+    )
+    assert "fewer than two different points" in error(tmp_path / "m", "--targets", "u")
     points = np.random.default_rng(0).random((6, 3))
     (tmp_path / "m" / "1.vtu").unlink()
     meshio.Mesh(points, [("triangle6", np.arange(6)[None])], point_data={"u": points[:, 0]}).write(
