@@ -207,7 +207,7 @@ def verify(
         except ConfigError as error:
             return _without_recipe(data, record, str(error))
         findings = [_contents(data, record), _layout(data, recipe.layout()), _seeds(record)]
-        findings += _stored_measures(record, recipe)
+        findings += [_distinct(record), *_stored_measures(record, recipe)]
         if not all(finding.passed for finding in findings[:3]):
             # What was altered need not even have the shape that the recipe gives.
             return [*findings, Finding("regenerated", "not attempted: the file was altered", False)]
@@ -250,7 +250,7 @@ def _contents(data: Dataset, record: Record) -> Finding:
         return Finding("checksums", "none stored: written by an older version, generate again", False)
     wrong = np.flatnonzero(checksums(data.file) != record.checksums).tolist()
     if wrong:
-        return Finding("checksums", f"altered trajectories: {', '.join(map(str, wrong[:8]))}", False)
+        return Finding("checksums", f"altered trajectories: {_some(wrong)}", False)
     if header_checksum(data.file) != data.provenance.get("header_checksum"):
         return Finding("checksums", "axes, times, parameters, attributes or provenance were altered", False)
     return Finding("checksums", f"{data.n_trajectories} trajectories and all the rest are as written", True)
@@ -283,10 +283,17 @@ def _seeds(record: Record) -> Finding:
     attempts = [trajectory_seeds(dataset, first, first + n, attempt) for attempt in range(ATTEMPTS + 1)]
     known = (np.array(attempts) == record.seeds).any(axis=0)
     if not known.all():
-        strange = ", ".join(map(str, np.flatnonzero(~known)[:8]))
+        strange = _some(np.flatnonzero(~known).tolist())
         return Finding("seeds", f"not derived from the dataset's seed: trajectories {strange}", False)
     replaced = int((record.seeds != attempts[0]).sum())
     return Finding("seeds", f"all derived from seed {dataset}, {replaced} of replacements", True)
+
+
+def _distinct(record: Record) -> Finding:
+    """Look for samples that are equal."""
+    again = record.repeated().tolist()
+    found = f"the same as earlier ones: {_some(again)}" if again else "no two are the same"
+    return Finding("samples", found, not again)
 
 
 def _measures(values: dict[str, np.ndarray], limits: dict[str, float], label: str) -> list[Finding]:
@@ -357,6 +364,10 @@ def _regenerated(data: Dataset, record: Record, recipe: Recipe, rows: list[int],
         + ("" if same_place else f", tolerance {tolerance:.0e}"),
         not same_place and worst <= tolerance,
     )
+
+
+def _some(rows: list[int]) -> str:
+    return ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
 
 
 def _text(value: object) -> str:

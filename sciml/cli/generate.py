@@ -114,9 +114,18 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     if warning := bias_warning(path):
         print(f"sciml: warning: {warning}", file=sys.stderr)
     failed: set[str] = set()
+    again = 0
     for file in sorted(path.glob("data/*/*.hdf5")) if path.is_dir() else [path]:
         with open_dataset(file) as data:
-            failed |= set(data.record.failures() if data.record else ())
+            if data.record:
+                failed |= set(data.record.failures())
+                again += len(data.record.repeated())
+    if again:
+        print(
+            f"sciml: warning: {again} of the trajectories are the same as others: a recipe draws all that varies "
+            "from `seed`",
+            file=sys.stderr,
+        )
     if failed:
         raise ConvergenceError(
             f"{path} is complete, but {', '.join(sorted(failed))} exceeds what the recipe states: it is less "

@@ -379,3 +379,26 @@ def test_a_recipe_that_cannot_be_refined_is_still_regenerated(tmp_path: Path) ->
     assert all(finding.passed for finding in findings)
     assert any("cannot be refined" in finding.found for finding in findings)
     assert self_convergence(Unrefined(), [1], [Unrefined().sample(1)]) == {}
+
+
+@dataclass(frozen=True)
+class Constant(Unrefined):
+    """A recipe that draws hardly anything from its seed."""
+
+    def sample(self, seed: int) -> Trajectory:
+        return Trajectory({"states": np.full((2, 1), float(seed % 2))})
+
+
+def test_samples_that_are_the_same_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe_registry.register("constant-for-tests")(Constant)
+    path = tmp_path / "same.h5"
+    assert main(["generate", "constant-for-tests", "-n", "12", "--workers", "1", "-o", str(path)]) == 0
+    assert "warning: 10 of the trajectories are the same as others" in capsys.readouterr().err
+    assert failed(path) == ["samples"]
+    with open_dataset(path) as data:
+        assert data.record is not None
+        values = data["states"][:, 0, 0].tolist()
+        again = [row for row, value in enumerate(values) if value in values[:row]]
+        assert data.record.repeated().tolist() == again
+    assert main(["inspect", str(path), "--verify"]) == 1
+    assert f"{', '.join(map(str, again[:8]))} and 2 more" in capsys.readouterr().out
