@@ -107,7 +107,7 @@ def main() -> None:
         ],
         rows,
         f"Gradients of values and of places. Medians of {REPEATS} steps, each in a process of its own, with "
-        f"{torch.get_num_threads()} threads; memory beyond what the process had. Not run where the dense table alone "
+        f"{torch.get_num_threads()} thread; memory beyond what the process had. Not run where the dense table alone "
         "would take tens of GB.",
     )
 

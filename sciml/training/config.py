@@ -73,8 +73,10 @@ class TrainConfig:
     """Reflect and turn every batch at random: for problems of scalar fields that all reflections and
     exchanges of the axes leave the same, as Darcy flow on the square (not vorticity, whose sign changes)."""
     reflect: tuple[int, ...] = ()
-    """Coordinates of clouds that every batch is reflected in at random, about the middle of the box: for problems of
-    scalar fields that this leaves the same, as 0 does the elastic cell's; not with a code."""
+    """Coordinates that every batch is reflected in at random: for problems of scalar fields that this leaves the
+    same, as 0 does the elastic cell's and 1 the horizontal velocity in a pipe. Of clouds about the middle of the box,
+    not with a code; of mapped grids, whose first inputs are the positions x, y, ..., with the nodes of that axis in
+    reverse."""
     lr: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"

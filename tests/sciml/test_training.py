@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from sciml.datasets import generate, open_dataset
-from sciml.datasets.recipes import DarcyRecipe, PoissonStarRecipe
+from sciml.datasets.recipes import DarcyRecipe, PipeFlowRecipe, PoissonStarRecipe
 from sciml.errors import ConfigError, ConvergenceError, DatasetFormatError, OutputExistsError
 from sciml.files import read_json
 from sciml.metrics import relative_l2
@@ -27,7 +27,7 @@ from sciml.training import TrainConfig, evaluate, train
 from sciml.training.data import load_pairs
 from sciml.training.evaluation import held_out_pairs
 from sciml.training.loop import learning_rate
-from sciml.training.objective import random_symmetry
+from sciml.training.objective import Objective, random_symmetry
 from sciml.training.parallel import resolve_device
 from sciml.training.prediction import predict
 
@@ -284,6 +284,43 @@ def test_random_symmetries_map_pairs_to_pairs(data: Path, tmp_path: Path) -> Non
     turned = train(replace(SMALL, symmetric=True), data, tmp_path / "turned", model=MODEL)
     assert turned["test_relative_l2"] != plain["test_relative_l2"]
     assert turned["test_relative_l2"] < 0.7 * turned["history"][0]["test_relative_l2"]
+
+
+class Mirrored:
+    """A generator that draws the negative of another."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.Generator(np.random.PCG64(seed))
+
+    def uniform(self, *arguments: float) -> np.ndarray:
+        return -self.rng.uniform(*arguments)
+
+
+def test_reflected_pipes_are_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = PipeFlowRecipe(resolution=9, along=20, across=4, viscosity=0.05)
+    pairs = load_pairs(generate(recipe, 8, tmp_path / "pipes.h5"))
+    objective = Objective(TrainConfig(reflect=(1,)), pairs)
+    model = FNO(2, 1)
+    model.set_normalisers(pairs.inputs, pairs.targets)
+    samples = np.arange(8)
+    inputs, targets, _ = objective.batch(model, samples, 0, 0)
+    mirrored = (inputs != pairs.inputs).flatten(1).any(1)
+    assert 0 < mirrored.sum() < 8
+    assert torch.equal(targets[~mirrored], pairs.targets[~mirrored])
+    assert torch.equal(targets[mirrored], pairs.targets[mirrored].flip(2))
+    torch.testing.assert_close(inputs[mirrored][..., 0], pairs.inputs[mirrored][..., 0].flip(2))
+    middle = 2 * model.input_mean[1]
+    torch.testing.assert_close(inputs[mirrored][..., 1], middle - pairs.inputs[mirrored][..., 1].flip(2))
+    # As the equations have it: the flow through the mirrored channel.
+    monkeypatch.setattr("sciml.datasets.recipes.pipe_flow.np.random.default_rng", Mirrored)
+    there = recipe.sample(3)
+    monkeypatch.undo()
+    here = recipe.sample(3)
+    np.testing.assert_allclose(there.fields["u"], here.fields["u"][:, ::-1], atol=1e-8)
+    np.testing.assert_allclose(there.fields["y"], -here.fields["y"][:, ::-1], atol=1e-12)
+    for changes in ({"reflect": (2,)}, {"reflect": (0,), "symmetric": True}):
+        with pytest.raises(ConfigError, match="reflect="):
+            Objective(TrainConfig(**changes), pairs)  # type: ignore[arg-type]
 
 
 def test_schedule() -> None:
