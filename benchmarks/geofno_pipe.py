@@ -35,7 +35,7 @@ def main(full: bool) -> None:
             ]
         ],
         f"{done.parameters:,} parameters, {CONFIG.epochs} epochs in {done.seconds:.0f} s on {device}, "
-        f"{torch.get_num_threads()} thread. Published with other data of the same recipe, at 129 x 129: 0.0067.",
+        f"{torch.get_num_threads()} thread(s). Published with other data of the same recipe, at 129 x 129: 0.0067.",
     )
 
 

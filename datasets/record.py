@@ -79,11 +79,6 @@ class Record:
             object.__setattr__(self, "rejected_index", np.full(len(self.rejected), -1))
             object.__setattr__(self, "rejected_reason", ("",) * len(self.rejected))
 
-    def repeated(self) -> np.ndarray:
-        """Return the trajectories whose stored numbers are those of an earlier one, bit for bit."""
-        first = np.unique(self.checksums, return_index=True)[1]
-        return np.setdiff1d(np.arange(len(self.checksums)), first)
-
     def write(self, file: h5py.File, made: dict[str, Any] | None = None) -> None:
         """Write ``/provenance`` into a file whose other content is complete.
 

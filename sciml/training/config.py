@@ -76,7 +76,7 @@ class TrainConfig:
     """Coordinates that every batch is reflected in at random: for problems of scalar fields that this leaves the
     same, as 0 does the elastic cell's and 1 the horizontal velocity in a pipe. Of clouds about the middle of the box,
     not with a code; of mapped grids, whose first inputs are the positions x, y, ..., with the nodes of that axis in
-    reverse."""
+    reverse, if the position grows along it everywhere."""
     lr: float = 3e-3
     """Peak learning rate."""
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sciml.errors import ConfigError
 from sciml.metrics import relative_h1, relative_l2
-from sciml.operators import CloudOperator, Operator
+from sciml.operators import Operator
 
 from .config import TrainConfig
 from .data import Pairs, advance, rows_on
@@ -49,11 +49,14 @@ class Objective:
                     "a row"
                 )
         if config.reflect and not (
-            _reflects(pairs) and set(config.reflect) <= {*range(len(pairs.periodic))} and not config.symmetric
+            set(config.reflect) <= {*range(len(pairs.periodic))}
+            and not config.symmetric
+            and _reflects(pairs, config.reflect)
         ):
             raise ConfigError(
                 f"reflect={config.reflect}: give coordinates, from 0, of clouds without a code or of grids that are "
-                "mapped, whose first inputs are the positions x, y, ...; of scalar fields, and without symmetric"
+                "mapped, whose first inputs are the positions x, y, ..., each along its own axis; of scalar fields, "
+                "and without symmetric"
             )
         if config.loss == "h1" and pairs.cloud:
             raise ConfigError("loss='h1': scattered points have no differences; use loss='l2'")
@@ -92,13 +95,8 @@ class Objective:
             turn = random_symmetry(np.random.default_rng([config.seed, epoch, step, 2]), pairs.periodic)
         inputs, targets = turn(inputs), turn(targets)
         mask = None if pairs.mask is None else turn(rows_on(device, pairs.mask, rows))
-        rng = np.random.default_rng([config.seed, epoch, step, 3])
-        for axis in config.reflect:
-            chosen = torch.from_numpy(rng.integers(2, size=len(inputs)).astype(bool)).to(device)
-            inputs = _reflected(model, inputs, chosen, axis)
-            if not pairs.cloud:
-                inputs, targets = (_reversed(values, chosen, axis) for values in (inputs, targets))
-                mask = None if mask is None else _reversed(mask, chosen, axis)
+        if config.reflect:
+            inputs, targets, mask = self._reflected(model, (inputs, targets, mask), epoch, step)
         if config.noise:
             inputs = self._noisy(model, inputs, samples, epoch)
         return inputs, targets, mask
@@ -131,6 +129,23 @@ class Objective:
             inputs = advance(inputs, frame, self.pairs.history)
         return torch.stack(terms).mean(0)
 
+    def _reflected(self, model: Operator, batch: Batch, epoch: int, step: int) -> Batch:
+        """Reflect some samples: their positions, and on a grid the order of the nodes of that axis."""
+        rng = np.random.default_rng([self.config.seed, epoch, step, 3])
+        inputs, targets, mask = (None if part is None else part.clone() for part in batch)
+        assert inputs is not None and targets is not None  # noqa: PT018 - for mypy
+        for axis in self.config.reflect:
+            chosen = torch.from_numpy(rng.integers(2, size=len(inputs)).astype(bool)).to(inputs.device)
+            middle = 2 * model.input_mean[axis]
+            if self.pairs.cloud:
+                # Mean and deviation of positions are a corner of the box and its sides.
+                middle = middle + model.input_std[axis]
+            inputs[chosen, ..., axis] = middle - inputs[chosen, ..., axis]
+            for part in () if self.pairs.cloud else (inputs, targets, mask):
+                if part is not None:
+                    part[chosen] = part[chosen].flip(axis + 1)
+        return inputs, targets, mask
+
     def _noisy(self, model: Operator, inputs: Tensor, samples: np.ndarray, epoch: int) -> Tensor:
         """Add noise to the given frames, not to what is constant in time."""
         channels = self.pairs.history * self.pairs.targets.shape[-1]
@@ -146,37 +161,20 @@ class Objective:
         return torch.cat([inputs[..., :channels] + noise, inputs[..., channels:]], -1)
 
 
-def _reflects(pairs: Pairs) -> bool:
+def _reflects(pairs: Pairs, axes: tuple[int, ...]) -> bool:
     """Whether samples have positions that can be reflected, and fields that this does not change."""
     if pairs.cloud:
         return pairs.turnable and not pairs.code
-    dim = len(pairs.resolution)
-    mapped = (
-        pairs.names[0][:dim] == ("x", "y", "z")[:dim] and pairs.task == "steady" and not any(pairs.periodic)
+    dim, (given, wanted) = len(pairs.resolution), pairs.names
+    mapped = given[:dim] == ("x", "y", "z")[:dim] and pairs.task == "steady" and not any(pairs.periodic)
+    scalars = (len(given), len(wanted)) == (pairs.inputs.shape[-1], pairs.targets.shape[-1])
+    # Around an airfoil no axis runs along y: its nodes in reverse are not the reflected ones.
+    along = (
+        all(bool((pairs.inputs[..., axis].diff(dim=axis + 1) > 0).all()) for axis in axes)
+        if mapped
+        else False
     )
-    return (
-        mapped
-        and len(pairs.names[0]) == pairs.inputs.shape[-1]
-        and len(pairs.names[1]) == pairs.targets.shape[-1]
-    )
-
-
-def _reflected(model: Operator, inputs: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """Reflect positions of some samples: of clouds about the middle of the box, of grids about the mean of all."""
-    middle = 2 * model.input_mean[axis]
-    if isinstance(model, CloudOperator):
-        # Mean and deviation of positions are a corner of the box and its sides.
-        middle = middle + model.input_std[axis]
-    inputs = inputs.clone()
-    inputs[chosen, ..., axis] = middle - inputs[chosen, ..., axis]
-    return inputs
-
-
-def _reversed(values: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """Reverse the nodes of an axis of some samples."""
-    values = values.clone()
-    values[chosen] = values[chosen].flip(axis + 1)
-    return values
+    return mapped and scalars and along
 
 
 def random_symmetry(rng: np.random.Generator, periodic: tuple[bool, ...]) -> Callable[[Tensor], Tensor]:
