@@ -116,8 +116,8 @@ class ElasticityRecipe(Recipe):
     bottom and pulled upwards at the top by a traction of 100. An incompressible Rivlin-Saunders solid, C1 = 1.863e5 and
     C2 = 9.79e3, in plane strain. Stored are von Mises's equivalent of the Cauchy stress, the displacement, the distance
     to the void, its curvature at the nearest point and quadrature weights, at ``rings`` times ``angles`` points between
-    void, on which the last ring lies, and square, half a ring from which the first one lies: at the corners of the
-    clamped side stresses are infinite. The void is given by its radius at 42 equal angles, too. All in the units of the
+    void, on which the last ring lies, and square, from which the first one keeps a ``margin``, however many there are: at
+    the corners of the clamped side stresses are infinite. The void is given by its radius at 42 equal angles, too. All in the units of the
     paper, in which only positions and radii are inputs; leave the others out to compare with it (``--inputs``).
 
     Solved by Taylor-Hood elements on 24 x 160 quadrilaterals; stresses converge at second order, away from the clamped
@@ -135,6 +135,7 @@ class ElasticityRecipe(Recipe):
     ranges = {  # noqa: RUF012 - read only
         "angles": (8, MOST),
         "rings": (3, MOST),
+        "margin": (0.01, 0.5),
         "modes": (1, 20),
         "around": (16, MOST),
         "across": (4, MOST),
@@ -144,6 +145,8 @@ class ElasticityRecipe(Recipe):
     """Points on a ring, an even number."""
     rings: int = 9
     """Rings of points."""
+    margin: float = 1 / 17
+    """Share of the way from square to void that is left out."""
     modes: int = 8
     """Largest wavenumber of the void's boundary."""
     around: int = 160
@@ -220,7 +223,7 @@ class ElasticityRecipe(Recipe):
         """Of the points in the map of `square_with_void`, shape (angles * rings, 2)."""
         # A quarter of a step from the corners, whatever the number of angles.
         around = (np.arange(self.angles) + 0.25) / self.angles
-        across = (np.arange(self.rings) + 0.5) / (self.rings - 0.5)
+        across = np.linspace(self.margin, 1.0, self.rings)
         return np.stack(np.meshgrid(around, across, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def points(self, void: RandomVoid) -> tuple[Any, Any]:
@@ -250,9 +253,11 @@ class ElasticityRecipe(Recipe):
         edge = 0.5 + r * out
         by_t, by_a = edge - square, (1 - t) * tangent + t * turn * (slope * out + r * along)
         area = by_a[:, 0] * by_t[:, 1] - by_a[:, 1] * by_t[:, 0]
-        share = np.ones(self.rings)
-        share[-1] = 0.5
-        share = np.tile(share / (self.angles * (self.rings - 0.5)), self.angles)
+        share = np.full(self.rings, (1 - self.margin) / (self.rings - 1))
+        share[[0, -1]] /= 2
+        # The first ring stands for what is left out, too.
+        share[0] += self.margin
+        share = np.tile(share / self.angles, self.angles)
         return (1 - t) * square + t * edge, area * xp.asarray(share, dtype=xp.float64)
 
     def _cells(self) -> np.ndarray:
