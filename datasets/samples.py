@@ -42,7 +42,7 @@ class Samples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     --------
     >>> samples = Samples("elasticity.h5", ["positions", "stress"])  # doctest: +SKIP
     >>> samples[0]["stress"].shape  # doctest: +SKIP
-    torch.Size([972])
+    torch.Size([988])
     """
 
     def __init__(self, path: str | Path, fields: Sequence[str] | None = None) -> None:

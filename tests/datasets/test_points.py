@@ -119,7 +119,13 @@ def test_the_same_voids_at_other_points() -> None:
     ] == [
         *(True, True),
     ]
-    # The last ring lies on the void.
+    # Rings of samples are at different places, but for the last one, which lies on the void.
+    other = SMALL.sample(4)
+    rings = [
+        np.linalg.norm(np.diff(one.fields["positions"].reshape(16, 5, 2)[0], axis=0), axis=1)
+        for one in (coarse, other)
+    ]
+    assert abs(rings[0] / rings[0].sum() - rings[1] / rings[1].sum()).max() > 0.01
     x, y = (fine.fields["positions"].reshape(32, 11, 2)[:, -1] - 0.5).T
     assert np.allclose(np.hypot(x, y), void(np.arctan2(y, x)), atol=1e-12)
     for part, n in ((coarse, 16), (fine, 32)):
@@ -141,7 +147,7 @@ def test_points_follow_their_void_and_carry_gradients() -> None:
     assert weight @ x[:, 0] == pytest.approx(first, rel=2e-3)
     # Where the finite elements' map has the same points.
     mesh = square_with_void(void, 64, 10)
-    chosen, local = mesh.locate(recipe._parameters())
+    chosen, local = mesh.locate(recipe._parameters()[0])
     mapped = (biquadratic(local)[0][:, None] @ mesh.nodes[mesh.elements[chosen]])[:, 0]
     assert np.abs(mapped - x).max() < 1e-3
     coefficients = torch.tensor(void.coefficients, requires_grad=True)
