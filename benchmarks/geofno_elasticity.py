@@ -101,8 +101,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     record(
         "geofno_elasticity" + ("" if device == "CPU" else "_gpu"),
-        "Geo-FNO on the elastic cell with a random void: 1000 training samples and their reflections, 200 test "
-        "samples "
+        "Geo-FNO on the elastic cell with a random void: 1000 training samples and their reflections, 200 test samples "
         "of 988 points",
         [
             "model",
@@ -117,11 +116,10 @@ def main() -> None:
         rows,
         "Inputs of all: positions, distance to the void, its curvature at the nearest point. Points lie on rings "
         "between void and square, in every sample as many, at distances that differ. Half and four times the points: "
-        "change of the error of "
-        f"{UNSEEN} other samples, whose stress is asked for at other points than in training. {device}, "
-        f"{torch.get_num_threads()} thread a run. Published, positions alone, other data of a similar problem at "
-        "nodes "
-        "of unstructured meshes: Geo-FNO 0.0229, interpolation and FNO 0.0508. Not run: an FNO over indices of rings.",
+        f"change of the error of {UNSEEN} other samples, whose stress is asked for at other points than in training. "
+        f"{device}, {torch.get_num_threads()} thread a run. Published, positions alone, other data of a similar "
+        f"problem at nodes of unstructured meshes: Geo-FNO 0.0229, interpolation and FNO 0.0508. Not run: an FNO over "
+        f"indices of rings.",
     )
 
 

@@ -243,6 +243,12 @@ class ElasticityRecipe(Recipe):
         In the array library of the void's coefficients: with torch, gradients of what is predicted there pass through
         to the shape.
 
+        Parameters
+        ----------
+        void : RandomVoid
+        grading : float
+            Share by which rings are further from each other at void and square than on average, below 0 nearer.
+
         Returns
         -------
         positions : array, shape (angles * rings, 2)

@@ -169,12 +169,11 @@ def _reflects(pairs: Pairs, axes: tuple[int, ...]) -> bool:
     mapped = given[:dim] == ("x", "y", "z")[:dim] and pairs.task == "steady" and not any(pairs.periodic)
     scalars = (len(given), len(wanted)) == (pairs.inputs.shape[-1], pairs.targets.shape[-1])
     # Around an airfoil no axis runs along y: its nodes in reverse are not the reflected ones.
-    along = (
-        all(bool((pairs.inputs[..., axis].diff(dim=axis + 1) > 0).all()) for axis in axes)
-        if mapped
-        else False
+    return (
+        mapped
+        and scalars
+        and all(bool((pairs.inputs[..., axis].diff(dim=axis + 1) > 0).all()) for axis in axes)
     )
-    return mapped and scalars and along
 
 
 def random_symmetry(rng: np.random.Generator, periodic: tuple[bool, ...]) -> Callable[[Tensor], Tensor]:

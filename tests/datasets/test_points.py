@@ -135,10 +135,11 @@ def test_the_same_voids_at_other_points() -> None:
         assert len(corners) == n * (len(part.fields["positions"]) // n - 1)
 
 
-def test_points_follow_their_void_and_carry_gradients() -> None:
+@pytest.mark.parametrize("grading", [0.0, 0.4, -0.4])
+def test_points_follow_their_void_and_carry_gradients(grading: float) -> None:
     void = RandomVoid.drawn(5, 4)
     recipe = replace(SMALL, angles=200, rings=60)
-    x, weight = recipe.points(void)
+    x, weight = recipe.points(void, grading)
     # Moments of the cell: those of the square less those of the void.
     angle = np.linspace(0, 2 * np.pi, 4096, endpoint=False)
     r = void(angle)
@@ -147,7 +148,7 @@ def test_points_follow_their_void_and_carry_gradients() -> None:
     assert weight @ x[:, 0] == pytest.approx(first, rel=2e-3)
     # Where the finite elements' map has the same points.
     mesh = square_with_void(void, 64, 10)
-    chosen, local = mesh.locate(recipe._parameters()[0])
+    chosen, local = mesh.locate(recipe._parameters(grading)[0])
     mapped = (biquadratic(local)[0][:, None] @ mesh.nodes[mesh.elements[chosen]])[:, 0]
     assert np.abs(mapped - x).max() < 1e-3
     coefficients = torch.tensor(void.coefficients, requires_grad=True)
