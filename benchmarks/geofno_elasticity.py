@@ -24,7 +24,7 @@ MODELS = {
         CONFIG,
         GeoFNOConfig(
             modes=(16, 40),
-            point_modes=(12, 32),
+            point_modes=(6, 24),
             latent=(24, 48),
             coordinates="polar",
             deformation_width=64,
@@ -36,13 +36,8 @@ MODELS = {
         CONFIG,
         InterpolatedFNOConfig(modes=(28,), magnitude=2),
     ),
-    "mlp": (
-        "network of single points",
-        CONFIG,
-        PointMLPConfig(magnitude=2),
-    ),
     # An epoch takes ten times as long as one of the others, in half precision four times.
-    "mlp-large": (
+    "mlp": (
         "network of single points, as large",
         replace(CONFIG, epochs=28, precision="bfloat16"),
         PointMLPConfig(width=920, magnitude=2),
@@ -54,7 +49,7 @@ CLOUDS = {
     "four times": ElasticityRecipe(angles=152, rings=26),
 }
 UNSEEN = 100
-"""Voids whose stress is predicted at other points."""
+"""Voids whose stress is predicted at other points. Of another seed than those by which ``point_modes`` was chosen."""
 
 
 def run(name: str, seed: int) -> Trained:
@@ -65,7 +60,7 @@ def run(name: str, seed: int) -> Trained:
 
 def clouds() -> dict[str, Path]:
     return {
-        name: dataset(f"elasticity-{name.replace(' ', '-')}", recipe, UNSEEN, seed=1)
+        name: dataset(f"elasticity-{name.replace(' ', '-')}", recipe, UNSEEN, seed=2)
         for name, recipe in CLOUDS.items()
     }
 

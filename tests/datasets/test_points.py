@@ -136,6 +136,17 @@ def test_the_same_voids_at_other_points() -> None:
 
 
 @pytest.mark.parametrize("grading", [0.0, 0.4, -0.4])
+def test_weights_across_rings_are_of_third_order(grading: float) -> None:
+    counts, errors = np.array([9, 17, 33, 65]), []
+    for rings in counts:
+        places, weights = replace(SMALL, rings=int(rings))._parameters(grading)
+        first = places[0, 1]
+        exact = np.exp(1) - np.exp(first) + first * np.exp(first)
+        errors.append(abs(weights @ np.exp(places[:, 1]) - exact))
+    assert -np.polyfit(np.log(counts - 1), np.log(errors), 1)[0] > 2.8
+
+
+@pytest.mark.parametrize("grading", [0.0, 0.4, -0.4])
 def test_points_follow_their_void_and_carry_gradients(grading: float) -> None:
     void = RandomVoid.drawn(5, 4)
     recipe = replace(SMALL, angles=200, rings=60)
