@@ -113,8 +113,8 @@ def main() -> None:
         "between void and square, in every sample as many, at distances that differ. Half and four times the points: "
         f"change of the error of {UNSEEN} other samples, whose stress is asked for at other points than in training. "
         f"{device}, {torch.get_num_threads()} thread a run. Published, positions alone, other data of a similar "
-        f"problem at nodes of unstructured meshes: Geo-FNO 0.0229, interpolation and FNO 0.0508. Not run: an FNO over "
-        f"indices of rings.",
+        "problem at nodes of unstructured meshes: Geo-FNO 0.0229, interpolation and FNO 0.0508. Not run: an FNO over "
+        "indices of rings.",
     )
 
 

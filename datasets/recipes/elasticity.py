@@ -233,7 +233,8 @@ class ElasticityRecipe(Recipe):
         # Gregory's rule with first differences: of few rings, the trapezoid's error at the ends is most of it.
         share = np.ones(self.rings)
         share[[0, -1]] -= 7 / 12
-        share[[1, -2]] += 1 / 12
+        # Of three rings both fall on the same one.
+        np.add.at(share, [1, -2], 1 / 12)
         share *= (1 - self.margin) * (1 + grading * np.cos(phase)) / (self.rings - 1)
         # The first ring stands for what is left out, too.
         share[0] += self.margin

@@ -13,6 +13,7 @@ from .parsing import parse
 __all__ = ["run"]
 
 EXAMPLE = "sciml predict runs/darcy darcy.h5 -o predicted.h5"
+OF_MESH = "sciml predict runs/cells cells/elasticity-119.vtu -o out.vtu"
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class PredictArguments:
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Predict, write the file and say what is in it."""
     description = (
-        "Apply a trained operator to a dataset, HDF5 to HDF5, or to a mesh (MODEL mesh.vtu -o out.vtu)."
+        "Apply a trained operator to a dataset, HDF5 to HDF5, or to a mesh, to which it adds fields."
     )
-    options = parse(PredictArguments, "sciml predict", arguments, description, EXAMPLE)
+    options = parse(PredictArguments, "sciml predict", arguments, description, f"{EXAMPLE}\n  {OF_MESH}")
     if not options.output:
         raise ConfigError(f"output is missing: name it with -o, as in '{EXAMPLE}'")
 

@@ -232,7 +232,7 @@ def _predict_clouds(
 ) -> Path:
     """Predict at the points of a dataset or, if the file is none, of a mesh."""
     operator.eval()
-    if Path(source).suffix in HDF5_ENDINGS or not Path(source).is_file():
+    if Path(source).suffix in HDF5_ENDINGS or Path(source).is_dir():
         if Path(output).suffix not in HDF5_ENDINGS:
             raise ConfigError(
                 f"output {str(output)!r}: a dataset gives a dataset, name it {' or '.join(HDF5_ENDINGS)}; meshes of "

@@ -135,6 +135,14 @@ def test_the_same_voids_at_other_points() -> None:
         assert len(corners) == n * (len(part.fields["positions"]) // n - 1)
 
 
+@pytest.mark.parametrize("rings", [3, 4, 5, 9])
+def test_weights_across_rings_are_exact_for_linear_functions(rings: int) -> None:
+    places, weights = replace(SMALL, rings=rings)._parameters()
+    first = places[0, 1]
+    assert weights.sum() == pytest.approx(1, abs=1e-14)
+    assert weights @ places[:, 1] == pytest.approx(0.5 + first**2 / 2, abs=1e-14)
+
+
 @pytest.mark.parametrize("grading", [0.0, 0.4, -0.4])
 def test_weights_across_rings_are_of_third_order(grading: float) -> None:
     counts, errors = np.array([9, 17, 33, 65]), []

@@ -249,6 +249,8 @@ def test_other_things_that_do_not_fit(
     assert "does not exist" in error(folder / "cell", folder / "none.h5")
     assert predict(folder / "cell", folder / "cells.h5", "-o", tmp_path / "p.vtu") == 1
     assert "a dataset gives a dataset" in capsys.readouterr().err
+    assert predict(folder / "cell", folder / "none.vtu", "-o", tmp_path / "p.vtu") == 1
+    assert "none.vtu not found" in capsys.readouterr().err
     assert not (tmp_path / "p.vtu").exists()
     data = tmp_path / "unweighted.h5"
     data.write_bytes((folder / "cells.h5").read_bytes())
