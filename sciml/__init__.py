@@ -15,11 +15,13 @@ from ._version import __version__
 __all__ = [
     "__version__",
     "datasets",
+    "dynamics",
     "envs",
     "errors",
     "metrics",
     "operators",
     "report",
+    "sampling",
     "solvers",
     "training",
 ]

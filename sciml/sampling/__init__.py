@@ -1,0 +1,39 @@
+"""Samplers: diffusion models' schedules and solvers, targets with known answers, samples as datasets."""
+
+from .adaptive import StepControl
+from .dpm_solver import Sampled, Sampler, sample
+from .flows import ProbabilityFlow, ReverseDiffusion
+from .grids import time_grid
+from .guidance import DynamicThreshold, classifier_free_guidance, classifier_guidance
+from .noise import SampleNoise
+from .parametrisations import edm_preconditioning
+from .plans import SOLVERS, Solver
+from .schedules import VE, DiscreteSchedule, FlowMatching, Level, Schedule, VPCosine, VPLinear
+from .targets import Gaussian, Mixture1D, Target
+
+__all__ = [
+    "SOLVERS",
+    "VE",
+    "DiscreteSchedule",
+    "DynamicThreshold",
+    "FlowMatching",
+    "Gaussian",
+    "Level",
+    "Mixture1D",
+    "ProbabilityFlow",
+    "ReverseDiffusion",
+    "SampleNoise",
+    "Sampled",
+    "Sampler",
+    "Schedule",
+    "Solver",
+    "StepControl",
+    "Target",
+    "VPCosine",
+    "VPLinear",
+    "classifier_free_guidance",
+    "classifier_guidance",
+    "edm_preconditioning",
+    "sample",
+    "time_grid",
+]

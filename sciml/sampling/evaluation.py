@@ -1,0 +1,67 @@
+"""A model's output, as a solver wants it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import ConfigError
+
+from .parametrisations import Parametrisation, check_parametrisation, to_data, to_noise
+from .schedules import Level, Schedule
+
+__all__ = ["DataHook", "Evaluation", "Model"]
+
+Model = Callable[[Tensor, Tensor], Tensor]
+"""From states (B, ...) and times or labels (B,) to an output like the states."""
+DataHook = Callable[[Tensor, Tensor, Level], Tensor]
+"""From predicted data, the state and its level to the data in their place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Data or noise from a model's output of any parametrisation, with a hook on the data.
+
+    Raises
+    ------
+    ConfigError
+        If the parametrisation is not known, or has no meaning for the schedule.
+    """
+
+    model: Model
+    schedule: Schedule
+    form: str
+    prediction: Parametrisation
+    label: Callable[[float], float] | None = None
+    data_hook: DataHook | None = None
+
+    def __post_init__(self) -> None:
+        check_parametrisation(self.prediction, self.schedule)
+
+    def labels(self, levels: list[Level], x: Tensor) -> Tensor:
+        """Return what the model gets for the time at levels, shape (levels, B)."""
+        values = [level.t if self.label is None else float(self.label(level.t)) for level in levels]
+        return torch.tensor(values, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x))
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
+        """Evaluate at states x of one level, label of shape (B,)."""
+        with torch.no_grad():
+            output = self.model(x, label)
+        if not isinstance(output, Tensor) or output.shape != x.shape:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ConfigError(
+                f"the model returned {shape} for states of shape {tuple(x.shape)}: it must return a tensor like them"
+            )
+        if self.data_hook is None:
+            convert = to_data if self.form == "data" else to_noise
+            return _linear(convert(self.prediction, level), x, output)
+        data = self.data_hook(_linear(to_data(self.prediction, level), x, output), x, level)
+        return data if self.form == "data" else _linear(to_noise("data", level), x, data)
+
+
+def _linear(factors: tuple[float, float], x: Tensor, output: Tensor) -> Tensor:
+    a, b = factors
+    if a == 0:
+        return output if b == 1 else b * output
+    return torch.add(a * x, output, alpha=b)

@@ -1,0 +1,484 @@
+"""Noise schedules of diffusion models: x_t = alpha(t) x_0 + sigma(t) eps, eps ~ N(0, I).
+
+t runs from clean data, near 0, to noise. Everything follows from log alpha and log sigma; the *half log-SNR*
+
+    lambda(t) = log(alpha / sigma),        strictly decreasing in t,
+
+is the variable in which exponential integrators step (Lu et al., NeurIPS 2022, arXiv 2206.00927, equation 2.3). The
+drift and diffusion of the forward process dx = f x dt + g dw are f = d log alpha / dt and g^2 = -2 sigma^2 dlambda/dt.
+
+Each schedule has closed forms in which nothing cancels: log sigma of a variance-preserving one is
+log(-expm1(2 log alpha)) / 2, and the inverse of lambda is a rationalised root. In double precision t survives
+t -> lambda -> t to round-off (the cosine schedule to 4e-13 for t >= 1e-3: its alpha is flat at 0), in single
+precision lambda is right to 3e-7 of itself.
+
+Methods take numbers, NumPy arrays or torch tensors, and return the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from sciml.errors import ConfigError
+
+__all__ = [
+    "VE",
+    "DiscreteSchedule",
+    "FlowMatching",
+    "Level",
+    "Schedule",
+    "VPCosine",
+    "VPLinear",
+]
+
+Array = Any  # NumPy array, torch tensor or a number
+
+
+def as_array(value: Array) -> tuple[Any, Array]:
+    """The namespace of a value, and the value as its array; numbers become NumPy's."""
+    if isinstance(value, int | float):
+        value = np.float64(value)
+    return array_namespace(np.asarray(value) if isinstance(value, np.generic) else value), value
+
+
+def _softplus(xp: Any, z: Array) -> Array:
+    """log(1 + exp z), without overflow."""
+    return (z + abs(z)) / 2 + xp.log1p(xp.exp(-abs(z)))
+
+
+class Level(NamedTuple):
+    """A schedule at one time, as numbers.
+
+    Attributes
+    ----------
+    t : float
+    alpha, sigma : float
+    half_log_snr : float
+        log(alpha / sigma); infinite where sigma = 0.
+    alpha_rate, sigma_rate : float
+        Derivatives in t, for velocities.
+    """
+
+    t: float
+    alpha: float
+    sigma: float
+    half_log_snr: float
+    alpha_rate: float
+    sigma_rate: float
+
+
+class Schedule(ABC):
+    """A noise schedule; a subclass gives logarithms, their rates and the inverse.
+
+    Attributes
+    ----------
+    t_min, t_max : float
+        Where sampling ends and starts unless another time is given.
+    variance_preserving : bool
+        alpha^2 + sigma^2 = 1, as the parametrisation by v needs it.
+    """
+
+    t_min: float = 1e-3
+    t_max: float = 1.0
+    variance_preserving: ClassVar[bool] = False
+
+    @abstractmethod
+    def log_alpha(self, t: Array) -> Array:
+        """Return log alpha."""
+
+    @abstractmethod
+    def log_sigma(self, t: Array) -> Array:
+        """Return log sigma."""
+
+    @abstractmethod
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return f = d log alpha / dt, the drift of the forward process."""
+
+    @abstractmethod
+    def half_log_snr_rate(self, t: Array) -> Array:
+        """Return dlambda / dt, negative."""
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value.
+
+        Raises
+        ------
+        ConfigError
+            If the schedule has no inverse.
+        """
+        raise ConfigError(
+            f"schedule {type(self).__name__} has no inverse of lambda(t): implement `time`, or give `times` and a "
+            "multistep solver, which need none"
+        )
+
+    def half_log_snr(self, t: Array) -> Array:
+        """Return lambda = log(alpha / sigma)."""
+        return self.log_alpha(t) - self.log_sigma(t)
+
+    def alpha(self, t: Array) -> Array:
+        """Return alpha, the factor of the data."""
+        xp, t = as_array(t)
+        return xp.exp(self.log_alpha(t))
+
+    def sigma(self, t: Array) -> Array:
+        """Return sigma, the deviation of the noise."""
+        xp, t = as_array(t)
+        return xp.exp(self.log_sigma(t))
+
+    def drift(self, t: Array) -> Array:
+        """Return f of the forward process dx = f x dt + g dw."""
+        return self.log_alpha_rate(t)
+
+    def diffusion_squared(self, t: Array) -> Array:
+        """Return g^2 = -2 sigma^2 dlambda/dt of the forward process."""
+        return -2 * self.sigma(t) ** 2 * self.half_log_snr_rate(t)
+
+    def level(self, t: float) -> Level:
+        """Return everything at one time.
+
+        Raises
+        ------
+        ConfigError
+            If alpha or sigma is zero or not finite there.
+        """
+        with np.errstate(all="ignore"):
+            log_alpha, log_sigma = float(self.log_alpha(t)), float(self.log_sigma(t))
+            rate = float(self.log_alpha_rate(t))
+            sigma_rate = rate - float(self.half_log_snr_rate(t))
+        alpha, sigma = float(np.exp(log_alpha)), float(np.exp(log_sigma))
+        if not (np.isfinite([log_alpha, log_sigma]).all() and alpha > 0 and sigma > 0):
+            raise ConfigError(
+                f"t={t:g}: {type(self).__name__} has alpha={alpha:g}, sigma={sigma:g} there; both must be positive: "
+                f"stay within [{self.t_min:g}, {self.t_max:g}]"
+            )
+        return Level(float(t), alpha, sigma, log_alpha - log_sigma, alpha * rate, sigma * sigma_rate)
+
+
+def _check_times(schedule: Schedule, largest: float) -> None:
+    name = type(schedule).__name__
+    if not 0 < schedule.t_min < schedule.t_max <= largest:
+        raise ConfigError(
+            f"{name} t_min={schedule.t_min:g}, t_max={schedule.t_max:g}: give 0 < t_min < t_max <= {largest:g}"
+        )
+
+
+class _VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1."""
+
+    variance_preserving = True
+
+    def log_sigma(self, t: Array) -> Array:
+        xp, t = as_array(t)
+        return 0.5 * xp.log(-xp.expm1(2 * self.log_alpha(t)))
+
+    def half_log_snr_rate(self, t: Array) -> Array:
+        xp, t = as_array(t)
+        return -self.log_alpha_rate(t) / xp.expm1(2 * self.log_alpha(t))
+
+
+@dataclass(frozen=True)
+class VPLinear(_VariancePreserving):
+    """Variance preserving, beta(t) = beta_0 + (beta_1 - beta_0) t (Song et al., ICLR 2021, arXiv 2011.13456).
+
+    log alpha = -(beta_1 - beta_0) t^2 / 4 - beta_0 t / 2.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> schedule = VPLinear()
+    >>> float(schedule.half_log_snr(1.0)), float(schedule.time(schedule.half_log_snr(0.25)))
+    (-5.0249784066592..., 0.25)
+    """
+
+    beta_0: float = 0.1
+    beta_1: float = 20.0
+    t_min: float = 1e-3
+    t_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta_0 < self.beta_1:
+            raise ConfigError(
+                f"VPLinear beta_0={self.beta_0}, beta_1={self.beta_1}: give 0 <= beta_0 < beta_1"
+            )
+        _check_times(self, np.inf)
+
+    def log_alpha(self, t: Array) -> Array:
+        """Return log alpha."""
+        _, t = as_array(t)
+        return -((self.beta_1 - self.beta_0) * t / 4 + self.beta_0 / 2) * t
+
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return f = d log alpha / dt."""
+        _, t = as_array(t)
+        return -((self.beta_1 - self.beta_0) * t + self.beta_0) / 2
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value."""
+        xp, lam = as_array(half_log_snr)
+        ell = _softplus(xp, -2 * lam)
+        # The root without a difference: nothing cancels for small t.
+        return 2 * ell / (xp.sqrt(self.beta_0**2 + 2 * (self.beta_1 - self.beta_0) * ell) + self.beta_0)
+
+
+@dataclass(frozen=True)
+class VPCosine(_VariancePreserving):
+    """Variance preserving, alpha a cosine (Nichol and Dhariwal, ICML 2021, arXiv 2102.09672).
+
+    log alpha = log cos(pi/2 (t + s) / (1 + s)) - log cos(pi/2 s / (1 + s)); alpha is 0 at t = 1, sampling starts
+    before.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> float(VPCosine().alpha(0.5)).__round__(12)
+    0.702740058941
+    """
+
+    s: float = 0.008
+    t_min: float = 1e-3
+    t_max: float = 0.9946
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.s < 1:
+            raise ConfigError(f"VPCosine s={self.s}: give a number from 0 to below 1")
+        _check_times(self, 1.0)
+
+    def _angle(self, t: Array) -> Array:
+        return (np.pi / 2) * (t + self.s) / (1 + self.s)
+
+    @property
+    def _log_first(self) -> float:
+        return float(np.log(np.cos(self._angle(0.0))))
+
+    def log_alpha(self, t: Array) -> Array:
+        """Return log alpha."""
+        xp, t = as_array(t)
+        return xp.log(xp.cos(self._angle(t))) - self._log_first
+
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return f = d log alpha / dt."""
+        xp, t = as_array(t)
+        return -(np.pi / 2) / (1 + self.s) * xp.tan(self._angle(t))
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value."""
+        xp, lam = as_array(half_log_snr)
+        cosine = xp.exp(self._log_first - _softplus(xp, -2 * lam) / 2)
+        return 2 * (1 + self.s) / np.pi * xp.acos(cosine) - self.s
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding, alpha = 1, sigma = t, as in EDM (Karras et al., NeurIPS 2022, arXiv 2206.00364).
+
+    Raises
+    ------
+    ConfigError
+        If the times are out of range.
+
+    Examples
+    --------
+    >>> float(VE().half_log_snr(1.0)), float(VE().diffusion_squared(3.0))
+    (-0.0, 6.0)
+    """
+
+    t_min: float = 0.002
+    t_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_times(self, np.inf)
+
+    def log_alpha(self, t: Array) -> Array:
+        """Return 0."""
+        _, t = as_array(t)
+        return 0 * t
+
+    def log_sigma(self, t: Array) -> Array:
+        """Return log t."""
+        xp, t = as_array(t)
+        return xp.log(t)
+
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return 0."""
+        _, t = as_array(t)
+        return 0 * t
+
+    def half_log_snr_rate(self, t: Array) -> Array:
+        """Return -1 / t."""
+        _, t = as_array(t)
+        return -1 / t
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value."""
+        xp, lam = as_array(half_log_snr)
+        return xp.exp(-lam)
+
+
+@dataclass(frozen=True)
+class FlowMatching(Schedule):
+    """Straight paths, alpha = 1 - s, sigma = s with s = shift t / (1 + (shift - 1) t) (Lipman et al., ICLR 2023).
+
+    ``shift`` above 1 spends more time at high noise, as models of large fields want it.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> float(FlowMatching(shift=3.0).sigma(0.5))
+    0.75
+    """
+
+    shift: float = 1.0
+    t_min: float = 1e-3
+    t_max: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shift < np.inf:
+            raise ConfigError(f"FlowMatching shift={self.shift}: it must be positive and finite")
+        _check_times(self, 1.0)
+
+    def _odds(self, t: Array) -> Array:
+        """s / t: neither alpha nor sigma is a difference of nearly equal numbers then."""
+        return self.shift / (1 + (self.shift - 1) * t)
+
+    def log_alpha(self, t: Array) -> Array:
+        """Return log(1 - s)."""
+        xp, t = as_array(t)
+        return xp.log1p(-t) - xp.log1p((self.shift - 1) * t)
+
+    def log_sigma(self, t: Array) -> Array:
+        """Return log s."""
+        xp, t = as_array(t)
+        return xp.log(t * self._odds(t))
+
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return f = d log alpha / dt."""
+        _, t = as_array(t)
+        return -self._odds(t) / (1 - t)
+
+    def half_log_snr_rate(self, t: Array) -> Array:
+        """Return dlambda / dt."""
+        _, t = as_array(t)
+        return -1 / (t * (1 - t))
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value."""
+        xp, lam = as_array(half_log_snr)
+        return 1 / (1 + self.shift * xp.exp(lam))
+
+
+@dataclass(frozen=True)
+class DiscreteSchedule(_VariancePreserving):
+    """N betas of a discrete-time model (DDPM), log alpha piecewise linear between t_n = (n + 1) / N.
+
+    log alpha_n is half the sum of log(1 - beta_k), k <= n; beyond the ends it goes on linearly. Trailing steps with
+    lambda below ``lowest`` are dropped, as those of cosine betas whose alpha is nearly 0.
+
+    Parameters
+    ----------
+    betas : sequence of float
+        In (0, 1).
+    lowest : float
+        Smallest half log-SNR.
+
+    Raises
+    ------
+    ConfigError
+        If the betas are not at least two numbers in (0, 1).
+
+    Examples
+    --------
+    >>> schedule = DiscreteSchedule.scaled_linear()
+    >>> round(float(np.exp(-schedule.half_log_snr(1.0))), 5)  # the largest sigma / alpha
+    14.61465
+    """
+
+    betas: Sequence[float]
+    lowest: float = -np.inf
+
+    def __post_init__(self) -> None:
+        betas = np.asarray(self.betas, float)
+        if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
+            raise ConfigError(f"betas={betas}: give at least two numbers between 0 and 1, ends excluded")
+        log_alpha = 0.5 * np.cumsum(np.log1p(-betas))
+        half_log_snr = log_alpha - 0.5 * np.log(-np.expm1(2 * log_alpha))
+        kept = int((half_log_snr >= self.lowest).sum())
+        if kept < 2:
+            raise ConfigError(f"lowest={self.lowest}: it leaves {kept} of {len(betas)} steps")
+        times = np.arange(1, len(betas) + 1) / len(betas)
+        for name, value in (
+            ("betas", tuple(betas.tolist())),
+            ("_times", times[:kept]),
+            ("_logs", log_alpha[:kept]),
+        ):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "t_min", float(times[0]))
+        object.__setattr__(self, "t_max", float(times[kept - 1]))
+
+    _times: ClassVar[np.ndarray]
+    _logs: ClassVar[np.ndarray]
+
+    @classmethod
+    def linear(cls, first: float = 1e-4, last: float = 0.02, count: int = 1000) -> "DiscreteSchedule":
+        """Return the schedule of betas at equal distances (Ho et al., NeurIPS 2020, arXiv 2006.11239)."""
+        return cls(np.linspace(first, last, count).tolist())
+
+    @classmethod
+    def scaled_linear(
+        cls, first: float = 0.00085, last: float = 0.012, count: int = 1000
+    ) -> "DiscreteSchedule":
+        """Return the schedule of betas whose roots are at equal distances (Rombach et al., CVPR 2022)."""
+        return cls((np.linspace(first**0.5, last**0.5, count) ** 2).tolist())
+
+    @classmethod
+    def cosine(cls, count: int = 1000, largest: float = 0.999, lowest: float = -5.1) -> "DiscreteSchedule":
+        """Return the betas of the cosine schedule, which are cut at ``largest``."""
+        bar = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
+        return cls(np.minimum(1 - bar[1:] / bar[:-1], largest).tolist(), lowest)
+
+    def label(self, t: Array) -> Array:
+        """Return the index n = N t - 1 that a discrete-time model was trained with; fractions are kept."""
+        _, t = as_array(t)
+        return t * len(self.betas) - 1
+
+    def _interpolated(self, at: Array, x: np.ndarray, y: np.ndarray, rates: bool = False) -> Array:
+        """Piecewise linear in x, increasing, and beyond; or its slopes."""
+        xp, at = as_array(at)
+        slopes = np.diff(y) / np.diff(x)
+        if xp.__name__.endswith("torch"):
+            import torch
+
+            tensors = [torch.from_numpy(part).to(at.device) for part in (x, y, slopes)]
+            piece = torch.clamp(torch.searchsorted(tensors[0], at.double()) - 1, 0, len(slopes) - 1)
+            x_p, y_p, slope = tensors[0][piece], tensors[1][piece], tensors[2][piece]
+            return (slope if rates else y_p + slope * (at.double() - x_p)).to(at.dtype)
+        found = np.clip(np.searchsorted(x, at) - 1, 0, len(slopes) - 1)
+        return slopes[found] + 0 * at if rates else y[found] + slopes[found] * (at - x[found])
+
+    def log_alpha(self, t: Array) -> Array:
+        """Return log alpha."""
+        return self._interpolated(t, self._times, self._logs)
+
+    def log_alpha_rate(self, t: Array) -> Array:
+        """Return f = d log alpha / dt, piecewise constant."""
+        return self._interpolated(t, self._times, self._logs, rates=True)
+
+    def time(self, half_log_snr: Array) -> Array:
+        """Return the t at which the half log-SNR has a value."""
+        xp, lam = as_array(half_log_snr)
+        return self._interpolated(-_softplus(xp, -2 * lam) / 2, self._logs[::-1], self._times[::-1])
