@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "evaluate a trained operator: metrics, resolutions, spectra, roll-outs, cost",
     "compare": "compare training runs over models, settings and seeds",
     "predict": "apply a trained operator to a dataset, HDF5 to HDF5",
+    "sample": "draw fields from a trained score model",
     "export": "write a trained operator as an ONNX program",
     "refine": "train agents that refine meshes, and compare them with classical strategies",
     "demo": "all of it, small, with a report to look at",

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from sciml.errors import ConfigError
+
 from .parsing import parse, print_table
 
 __all__ = ["run"]
@@ -20,7 +22,8 @@ class EvaluateArguments:
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run folder of a finished training."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """Dataset; samples that the run trained on, or chose its weights by, are left out."""
+    """Dataset; samples that the run trained on, or chose its weights by, are left out. Of a score model's run samples
+    are drawn and compared with it: spectra, distributions of values."""
     strides: tuple[int, ...] = ()
     """Evaluate on every stride-th node; by default 1, 2, 4, ... while the model can."""
     device: str = "auto"
@@ -35,10 +38,14 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     """Evaluate, print the table and write it with pictures."""
     options = parse(EvaluateArguments, "sciml evaluate", arguments, "Evaluate a trained operator.", EXAMPLE)
 
+    from sciml.operators import Denoiser, Operator
     from sciml.training import evaluate
     from sciml.training.reports import evaluation_table
 
     output = Path(options.output or Path(options.run) / f"evaluation-{Path(options.data).stem}")
+    if isinstance(Operator.load(options.run), Denoiser):
+        _evaluate_score(options, output)
+        return
     rows = evaluate(
         options.run,
         options.data,
@@ -48,4 +55,19 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         overwrite=options.overwrite,
     )
     print_table(*evaluation_table(rows))
+    print(f"\nwrote {output / 'report.html'}")
+
+
+def _evaluate_score(options: EvaluateArguments, output: Path) -> None:
+    from sciml.sampling import evaluate_score
+    from sciml.sampling.score_evaluation import distance_table
+
+    if options.strides:
+        raise ConfigError(
+            f"strides={options.strides}: a score model is evaluated at its own resolution; leave it out"
+        )
+    rows = evaluate_score(
+        options.run, options.data, device=options.device, output=output, overwrite=options.overwrite
+    )
+    print_table(*distance_table(rows))
     print(f"\nwrote {output / 'report.html'}")

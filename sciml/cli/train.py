@@ -41,16 +41,18 @@ class TrainFiles:
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Train an operator, whose architecture is flags too, and write its run folder."""
     from sciml.operators import CloudOperator, operator_registry
+    from sciml.training.denoising import ScoreConfig
 
     usage = "sciml train OPERATOR DATA -o RUN"
     name = take_name(arguments, "operator", operator_registry, usage, EXAMPLE)
     if name is None:
         return
     operator = operator_registry[name]
+    config: type[TrainConfig] = ScoreConfig if name == "score" else TrainConfig
     parts: list[tuple[str, type]] = [
         ("files", TrainFiles),
         ("model", operator.config_type),
-        ("config", TrainConfig),
+        ("config", config),
     ]
     names = [field.name for _, part in parts for field in dataclasses.fields(part)]
     if clash := sorted({field for field in names if names.count(field) > 1}):
@@ -62,6 +64,8 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     example = EXAMPLE
     if issubclass(operator, CloudOperator):
         example = f"sciml train {name} elasticity.h5 --epochs 20 -o runs/{name}"
+    elif name == "score":
+        example = "sciml train score darcy.h5 --stride 2 --symmetric -o runs/prior"
     elif name != "fno":
         example = f"sciml train {name} darcy.h5 --stride 2 -o runs/{name}"
     parsed: Any = parse(both, f"sciml train {name}", arguments[1:], description, example)

@@ -4,6 +4,7 @@ from .base import Operator, operator_registry
 from .cloud_baselines import InterpolatedFNO, InterpolatedFNOConfig, PointMLP, PointMLPConfig
 from .clouds import CloudOperator, cloud
 from .deeponet import DeepONet, DeepONetConfig
+from .denoiser import Denoiser, DenoiserConfig
 from .differentiable import DifferentiableSolve
 from .export import export_onnx
 from .fno import FNO, FNOConfig
@@ -18,6 +19,8 @@ __all__ = [
     "CloudOperator",
     "DeepONet",
     "DeepONetConfig",
+    "Denoiser",
+    "DenoiserConfig",
     "DifferentiableSolve",
     "FNOConfig",
     "GeoFNO",

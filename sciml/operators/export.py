@@ -22,6 +22,7 @@ from sciml.provenance import jsonable
 
 from .base import Operator
 from .clouds import CloudOperator
+from .denoiser import Denoiser
 
 __all__ = ["export_onnx"]
 
@@ -64,6 +65,10 @@ def export_onnx(
     >>> export_onnx(FNO.load("runs/darcy"), "darcy.onnx", (43, 43))  # doctest: +SKIP
     """
     resolution = tuple(resolution)
+    if isinstance(model, Denoiser):
+        raise ConfigError(
+            "a score model is sampled, not applied: use sciml sample; only operators are exported"
+        )
     if isinstance(model, CloudOperator):
         raise ConfigError(
             f"{type(model).__name__}: operators on clouds of points cannot be exported; use Python"

@@ -2,13 +2,16 @@
 
 from .adaptive import StepControl
 from .dpm_solver import Sampled, Sampler, sample
+from .fields import draw_fields, load_score_model, sample_fields
 from .flows import ProbabilityFlow, ReverseDiffusion
 from .grids import time_grid
 from .guidance import DynamicThreshold, classifier_free_guidance, classifier_guidance
+from .measurements import Measurements, measured_denoiser, reconstruct
 from .noise import SampleNoise
 from .parametrisations import edm_preconditioning
 from .plans import SOLVERS, Solver
 from .schedules import VE, DiscreteSchedule, FlowMatching, Level, Schedule, VPCosine, VPLinear
+from .score_evaluation import evaluate_score
 from .targets import Gaussian, Mixture1D, Target
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "FlowMatching",
     "Gaussian",
     "Level",
+    "Measurements",
     "Mixture1D",
     "ProbabilityFlow",
     "ReverseDiffusion",
@@ -33,7 +37,13 @@ __all__ = [
     "VPLinear",
     "classifier_free_guidance",
     "classifier_guidance",
+    "draw_fields",
     "edm_preconditioning",
+    "evaluate_score",
+    "load_score_model",
+    "measured_denoiser",
+    "reconstruct",
     "sample",
+    "sample_fields",
     "time_grid",
 ]

@@ -290,8 +290,8 @@ class VE(Schedule):
 
     Examples
     --------
-    >>> float(VE().half_log_snr(1.0)), float(VE().diffusion_squared(3.0))
-    (-0.0, 6.0)
+    >>> float(VE().sigma(3.0)), round(float(VE().diffusion_squared(3.0)), 12)
+    (3.0, 6.0)
     """
 
     t_min: float = 0.002
@@ -404,8 +404,8 @@ class DiscreteSchedule(_VariancePreserving):
     Examples
     --------
     >>> schedule = DiscreteSchedule.scaled_linear()
-    >>> round(float(np.exp(-schedule.half_log_snr(1.0))), 5)  # the largest sigma / alpha
-    14.61465
+    >>> round(float(np.exp(-schedule.half_log_snr(1.0))), 3)  # the largest sigma / alpha
+    14.615
     """
 
     betas: Sequence[float]

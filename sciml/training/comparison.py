@@ -171,6 +171,7 @@ def _open_one(folder: Path, name: str) -> _Run:
     config, history = read_json(folder / "config.json"), read_json(folder / "history.json")
     if not ({"train", "model", "data", "processes"} <= set(config) and history):
         raise ConfigError(f"run {str(folder)!r} is not one of 'sciml train' of this version: leave it out")
+    model_header(folder)
     return _Run(folder, name, config, history, Operator.load(folder))
 
 

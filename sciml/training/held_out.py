@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sciml.datasets import FieldsDataset, PointsDataset, open_dataset
 from sciml.errors import ConfigError, DatasetFormatError
-from sciml.operators import Operator
+from sciml.operators import Denoiser, Operator
 from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors
 
@@ -30,11 +30,13 @@ __all__ = [
 STRIDES = (1, 2, 4, 8, 16)
 
 
-def model_header(run: str | Path) -> dict[str, Any]:
+def model_header(run: str | Path, score: bool = False) -> dict[str, Any]:
     """Return what a model file, or that of a run, says about it: architecture, "data" and "train" settings.
 
     Raises
     ------
+    ConfigError
+        If it is a score model and an operator is wanted, or with ``score`` the other way round.
     DatasetFormatError
         If there is no such file, it is damaged, or was not written by a training run.
     """
@@ -45,6 +47,10 @@ def model_header(run: str | Path) -> dict[str, Any]:
             f"{str(path)!r} does not say what it was trained on, nor which fields it maps: give the folder of a run of "
             "'sciml train', or apply it in Python, Operator.load(path)(inputs)"
         )
+    if score != (header["architecture"] == Denoiser.__name__):
+        found, wanted = ("an operator", "a score model") if score else ("a score model", "an operator")
+        remedy = "give a run of 'sciml train score'" if score else "use 'sciml sample' or 'sciml evaluate'"
+        raise ConfigError(f"{str(path)!r} holds {found}, not {wanted}: {remedy}")
     return header
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.files import locked, write_json
 from sciml.metrics import relative_l2
-from sciml.operators import CloudOperator, FNOConfig, Operator, operator_registry
+from sciml.operators import CloudOperator, DenoiserConfig, FNOConfig, Operator, operator_registry
 from sciml.operators.base import MODEL_FILE, operator_of
 from sciml.provenance import jsonable
 from sciml.runs import open_run
@@ -36,7 +36,7 @@ from .reports import report_training
 from .run_folder import BEST_FILE, STALE, Average, Progress, load_checkpoint, save_checkpoint
 from .scores import no_skill_errors
 
-__all__ = ["DIVERGED", "learning_rate", "train"]
+__all__ = ["DIVERGED", "Trainer", "learning_rate", "train"]
 
 DIVERGED = 1e30
 """What stands in a history for an error that is not finite, of a roll-out that left the range of its numbers."""
@@ -91,7 +91,8 @@ def train(
         ``best.safetensors``, at the end ``model.safetensors``, ``history.json``, ``loss.png`` and
         ``report.html``.
     model : FNOConfig, UNetConfig, DeepONetConfig or another operator's, optional
-        The architecture, ``FNOConfig()`` by default; its channels and axes are the dataset's.
+        The architecture, ``FNOConfig()`` by default; its channels and axes are the dataset's. A ``DenoiserConfig``
+        makes a score model of all fields (`sciml.training.denoising`).
     resume : bool
         Go on with an interrupted run of the same settings.
     overwrite : bool
@@ -130,12 +131,17 @@ def train(
         raise ConfigError(f"checkpoint_seconds={checkpoint_seconds}: it must not be negative")
     device = resolve_device(config.device)
     with team(device) as processes:
-        trainer = _Trainer(config, Path(data), Path(output), model, device, processes)
+        kind = Trainer
+        if isinstance(model, DenoiserConfig):
+            from .denoising import ScoreTrainer  # which derives from this one
+
+            kind = ScoreTrainer
+        trainer = kind(config, Path(data), Path(output), model, device, processes)
         with locked(output) if processes.leads else nullcontext():
             return trainer.run(resume, overwrite, progress, tensorboard, checkpoint_seconds)
 
 
-class _Trainer:
+class Trainer:
     """A run: data, model and optimiser, and the loop over them."""
 
     def __init__(
@@ -144,10 +150,7 @@ class _Trainer:
         self.config, self.output, self.device, self.team = config, output, device, processes
         model = FNOConfig() if model is None else model
         operator_type = operator_of(model)
-        pairs = load_pairs(
-            *(data, config.stride, config.task, config.n_in, config.n_out, config.start, config.code),
-            config.inputs,
-        )
+        pairs = self._pairs(data)
         model = _fitted(model, operator_type, pairs, data)
         rows = config.split(len(pairs))
         self.fit, self.valid, self.test = (pairs.subset(part) for part in rows)
@@ -163,7 +166,7 @@ class _Trainer:
                     f"the target of {name} sample {int(empty[0, 0])} of {str(data)!r} is zero everywhere, or a frame "
                     "of it: its relative error is undefined, generate the data again without it"
                 )
-        self.objective = Objective(config, self.fit)
+        self.objective = self._objective()
         fit = self.fit
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -195,11 +198,7 @@ class _Trainer:
                 "config": pairs.config,
                 "inputs": list(pairs.names[0]),
                 "targets": list(pairs.names[1]),
-                **(
-                    {name: jsonable(getattr(pairs, name)) for name in ("code", "weight", "ranks")}
-                    if pairs.cloud
-                    else {}
-                ),
+                **self._described(pairs, data),
                 "resolution": list(fit.resolution),
                 "train_rows": [rows[0].start, rows[0].stop],
                 "valid_rows": [rows[1].start, rows[1].stop],
@@ -212,9 +211,28 @@ class _Trainer:
         self.batch = config.batch_size * processes.size
         self.steps = math.ceil(len(self.objective) / self.batch)
 
+    def _pairs(self, data: Path) -> Pairs:
+        config = self.config
+        return load_pairs(
+            *(data, config.stride, config.task, config.n_in, config.n_out, config.start, config.code),
+            config.inputs,
+        )
+
+    def _objective(self) -> Objective:
+        return Objective(self.config, self.fit)
+
+    def _described(self, pairs: Pairs, data: Path) -> dict[str, Any]:
+        """What a model's file says besides about the data."""
+        names = ("code", "weight", "ranks") if pairs.cloud else ()
+        return {name: jsonable(getattr(pairs, name)) for name in names}
+
+    def _no_skill(self) -> dict[str, float]:
+        return no_skill_errors(self.test)
+
     def run(
         self, resume: bool, overwrite: bool, progress: bool, tensorboard: bool, checkpoint_seconds: float
     ) -> dict[str, Any]:
+        """Train, and return what `train` does."""
         if self.team.leads:
             open_run(
                 self.output,
@@ -341,7 +359,7 @@ class _Trainer:
             "epoch": kept["epoch"],
             "n_train": len(self.fit),
             "n_test": len(self.test),
-            "no_skill": no_skill_errors(self.test),
+            "no_skill": self._no_skill(),
             "parameters": self.model.parameter_count,
             "seconds": sum(record["seconds"] for record in state.history),
             "history": state.history,
