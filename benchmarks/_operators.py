@@ -41,11 +41,22 @@ def trained(
     name: str, data: Path, config: TrainConfig, model: object, strides: tuple[int, ...] = ()
 ) -> Trained:
     """Train an operator and test it at several resolutions."""
-    run, commit = FOLDER / name, collect()["git_commit"]
-    there = (run / "config.json").exists()
-    same = there and read_json(run / "config.json")["provenance"]["git_commit"] == commit
-    resume = there and ("--reuse" in sys.argv or (same and "dirty" not in commit))
-    result = train(config, data, run, model=model, resume=resume, overwrite=there and not resume)
+    run = FOLDER / name
+    result = train(config, data, run, model=model, **_again(run))
     rows = evaluate(run, data, strides=strides or (config.stride,))
     errors = {row["stride"]: row for row in rows}
     return Trained(run, data, errors, result["parameters"], result["seconds"])
+
+
+def _again(run: Path) -> dict[str, bool]:
+    """Whether a run that is there is gone on with, or replaced."""
+    there = (run / "config.json").exists()
+    same = there and read_json(run / "config.json")["provenance"]["git_commit"]
+    resume = there and ("--reuse" in sys.argv or (same == collect()["git_commit"] and "dirty" not in same))
+    return {"resume": resume, "overwrite": there and not resume}
+
+
+def trained_score(name: str, data: Path, config: TrainConfig, model: object) -> tuple[Path, dict[str, Any]]:
+    """Train a score model, or find it; return its run and what training returned."""
+    run = FOLDER / name
+    return run, train(config, data, run, model=model, **_again(run))

@@ -9,12 +9,13 @@ drift and diffusion of the forward process dx = f x dt + g dw are f = d log alph
 
 Each schedule has closed forms in which nothing cancels: log sigma of a variance-preserving one is
 log(-expm1(2 log alpha)) / 2, and the inverse of lambda is a rationalised root. In double precision t survives
-t -> lambda -> t to round-off (the cosine schedule to 4e-13 for t >= 1e-3: its alpha is flat at 0), in single
-precision lambda is right to 3e-7 of itself.
+t -> lambda -> t to round-off, the cosine schedule, too, from t = 1e-6 on; in single precision lambda is right to
+6e-7 of itself.
 
 Methods take numbers, NumPy arrays or torch tensors, and return the same.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 Array = Any  # NumPy array, torch tensor or a number
+LEAST = 1e-12
+"""What alpha and sigma are at least; the cosine of 90 degrees is 6e-17."""
 
 
 def as_array(value: Array) -> tuple[Any, Array]:
@@ -150,7 +153,7 @@ class Schedule(ABC):
             rate = float(self.log_alpha_rate(t))
             sigma_rate = rate - float(self.half_log_snr_rate(t))
         alpha, sigma = float(np.exp(log_alpha)), float(np.exp(log_sigma))
-        if not (np.isfinite([log_alpha, log_sigma]).all() and alpha > 0 and sigma > 0):
+        if not (np.isfinite([log_alpha, log_sigma]).all() and min(alpha, sigma) > LEAST):
             raise ConfigError(
                 f"t={t:g}: {type(self).__name__} has alpha={alpha:g}, sigma={sigma:g} there; both must be positive: "
                 f"stay within [{self.t_min:g}, {self.t_max:g}]"
@@ -255,28 +258,35 @@ class VPCosine(_VariancePreserving):
             raise ConfigError(f"VPCosine s={self.s}: give a number from 0 to below 1")
         _check_times(self, 1.0)
 
-    def _angle(self, t: Array) -> Array:
-        return (np.pi / 2) * (t + self.s) / (1 + self.s)
-
     @property
-    def _log_first(self) -> float:
-        return float(np.log(np.cos(self._angle(0.0))))
+    def _first(self) -> float:
+        """The angle a_0 at t = 0."""
+        return math.pi / 2 * self.s / (1 + self.s)
 
     def log_alpha(self, t: Array) -> Array:
         """Return log alpha."""
         xp, t = as_array(t)
-        return xp.log(xp.cos(self._angle(t))) - self._log_first
+        a0, delta = self._first, (math.pi / 2) / (1 + self.s) * t
+        # 1 - cos(a_0 + delta) / cos(a_0) as a product: its log1p keeps all digits near data, the plain log near noise.
+        lost = 2 * xp.sin(a0 + delta / 2) * xp.sin(delta / 2) / math.cos(a0)
+        near = xp.log1p(-xp.where(lost < 0.5, lost, 0 * lost))
+        return xp.where(lost < 0.5, near, xp.log(xp.cos(a0 + delta) / math.cos(a0)))
 
     def log_alpha_rate(self, t: Array) -> Array:
         """Return f = d log alpha / dt."""
         xp, t = as_array(t)
-        return -(np.pi / 2) / (1 + self.s) * xp.tan(self._angle(t))
+        rate = (math.pi / 2) / (1 + self.s)
+        return -rate * xp.tan(self._first + rate * t)
 
     def time(self, half_log_snr: Array) -> Array:
         """Return the t at which the half log-SNR has a value."""
         xp, lam = as_array(half_log_snr)
-        cosine = xp.exp(self._log_first - _softplus(xp, -2 * lam) / 2)
-        return 2 * (1 + self.s) / np.pi * xp.acos(cosine) - self.s
+        cos, sin = math.cos(self._first), math.sin(self._first)
+        # Of the angle a_0 + u with cosine cos(a_0) - q, sine and cosine of u from sums of positive numbers.
+        q = -cos * xp.expm1(-_softplus(xp, -2 * lam) / 2)
+        sine = xp.sqrt(sin**2 + q * (2 * cos - q))
+        u = xp.atan2(cos * q * (2 * cos - q) / (sine + sin) + q * sin, (cos - q) * cos + sine * sin)
+        return 2 * (1 + self.s) / math.pi * u
 
 
 @dataclass(frozen=True)
@@ -463,7 +473,7 @@ class DiscreteSchedule(_VariancePreserving):
         if xp.__name__.endswith("torch"):
             import torch
 
-            tensors = [torch.from_numpy(part).to(at.device) for part in (x, y, slopes)]
+            tensors = [torch.as_tensor(part.copy(), device=at.device) for part in (x, y, slopes)]
             piece = torch.clamp(torch.searchsorted(tensors[0], at.double()) - 1, 0, len(slopes) - 1)
             x_p, y_p, slope = tensors[0][piece], tensors[1][piece], tensors[2][piece]
             return (slope if rates else y_p + slope * (at.double() - x_p)).to(at.dtype)

@@ -61,7 +61,7 @@ def evaluate_score(
     run: str | Path,
     data: str | Path,
     *,
-    n: int = 500,
+    n: int = 200,
     solver: str | Solver = "dpm++3m",
     steps: int = 15,
     reference_steps: int = 200,

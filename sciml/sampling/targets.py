@@ -136,7 +136,7 @@ class Mixture1D(Target):
     >>> mixture = Mixture1D((0.3, 0.5, 0.2), (-2.0, 0.5, 3.0), (0.5, 0.3, 0.8))
     >>> level = VPLinear().level(0.4)
     >>> round(float(mixture.score(torch.tensor([[0.7]]).double(), level.alpha, level.sigma)), 8)
-    -0.42196752
+    -0.42196751
     """
 
     def __init__(self, weights: Sequence[float], means: Sequence[float], deviations: Sequence[float]) -> None:
