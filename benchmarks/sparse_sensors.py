@@ -74,12 +74,12 @@ def main() -> None:
     )
     record(
         "sparse_sensors",
-        f"Darcy coefficient a and solution u on 32 x 32 nodes from {SENSORS} sensors of both, mean relative L2 error of "
-        f"{TRUTHS} unseen samples",
+        f"Darcy coefficient a and solution u on 32 x 32 nodes from {SENSORS} sensors of both, mean relative L2 error "
+        f"of {TRUTHS} unseen samples",
         ["from", "a", "u"],
         [[name, *(f"{value:.4f}" for value in values)] for name, *values in table],
-        f"Measured with noise of {NOISE} deviations. Posterior mean: {DRAWS} samples of 20 steps of the SDE solver ++2M, 5 "
-        f"products with the Jacobian each; the score model ({result['parameters']:,} parameters) was trained on 2000 "
+        f"Measured with noise of {NOISE} deviations. Posterior mean: {DRAWS} samples of 20 steps of SDE-++2M, "
+        f"5 products with the Jacobian each; the score model ({result['parameters']:,} parameters) was trained on 2000 "
         f"samples and their reflections for {result['seconds']:.0f} s, {torch.get_num_threads()} threads, bfloat16. "
         "Interpolation: radial functions of the sensors' places, of u with 0 on the sides.",
     )

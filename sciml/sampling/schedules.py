@@ -474,7 +474,9 @@ class DiscreteSchedule(_VariancePreserving):
             import torch
 
             tensors = [torch.as_tensor(part.copy(), device=at.device) for part in (x, y, slopes)]
-            piece = torch.clamp(torch.searchsorted(tensors[0], at.double()) - 1, 0, len(slopes) - 1)
+            piece = torch.clamp(
+                torch.searchsorted(tensors[0], at.double().contiguous()) - 1, 0, len(slopes) - 1
+            )
             x_p, y_p, slope = tensors[0][piece], tensors[1][piece], tensors[2][piece]
             return (slope if rates else y_p + slope * (at.double() - x_p)).to(at.dtype)
         found = np.clip(np.searchsorted(x, at) - 1, 0, len(slopes) - 1)
