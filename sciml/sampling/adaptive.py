@@ -68,6 +68,7 @@ class _Group:
         """The model's output at the state, kept over a rejected step."""
 
 
+@torch.no_grad()
 def integrate_adaptively(
     evaluation: Evaluation,
     solver: Solver,

@@ -8,7 +8,7 @@ implementations take half the coefficient of the second derivative, and measure 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ def sample(
     Parameters
     ----------
     model : callable
-        ``model(x, t)``, x of shape (B, ...), t of shape (B,), to a tensor like x.
+        ``model(x, t)``, x of shape (B, ...), t of shape (B,), to a tensor like x. The memory of x is used again:
+        a model that keeps states must copy them.
     schedule : Schedule
         What the model was trained with.
     solver : str or Solver
@@ -204,6 +205,7 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
+    _updates: list[tuple[Update | None, Update]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         solver = self.solver
@@ -228,7 +230,13 @@ data_hook, state_hook, control
             plan = multistep_plan(solver, levels, self.lower_order_final)
         elif not adaptive:
             plan = singlestep_plan(solver, self.schedule, levels, orders)
+        factors = [evaluation.factor(stage.level) for stage in plan]
+        updates = [
+            tuple(_scaled(update, factors[i::-1]) for update in (stage.correction, stage.advance))
+            for i, stage in enumerate(plan)
+        ]
         for name, value in (
+            ("_updates", updates),
             ("method", solver),
             ("levels", levels),
             ("plan", plan),
@@ -298,34 +306,43 @@ data_hook, state_hook, control
         self._check(sums)
         return Sampled(x, len(self.plan), len(self.levels) - 1)
 
+    @torch.no_grad()
     def integrate(
         self, x: Tensor, noise: Callable[[int, Tensor], Tensor], progress: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the plan; return the last state and the sums of all evaluations, by which non-finite ones are known.
 
-        On a GPU nothing here waits for it: the loop can be captured in a CUDA graph.
+        On a GPU nothing here waits for it: the loop can be captured in a CUDA graph. States and outputs share a few
+        tensors, as memory that is asked for anew costs more than the arithmetic.
         """
-        past: deque[Tensor] = deque(maxlen=4)
-        base, sums, done = x, [], 0
-        labels = self.evaluation.labels([stage.level for stage in self.plan], x)
-        on_cpu = x.device.type == "cpu"
+        states = x.clone(), torch.empty_like(x)
+        base = x = states[0]
+        kept = max(len(stage.advance.weights) + (stage.correction is not None) for stage in self.plan)
+        outputs = [torch.empty_like(x) for _ in range(kept)]
+        past: deque[Tensor] = deque(maxlen=kept)
+        sums: list[Tensor] = []
+        done, on_cpu = 0, x.device.type == "cpu"
+        labels = self.evaluation.labels([stage.level for stage in self.plan], x).unbind()
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
             for i, stage in enumerate(self.plan):
-                output = self.evaluation(x, stage.level, labels[i])
-                past.appendleft(output)
-                sums.append(output.sum())
+                past.appendleft(self.evaluation.unscaled(x, stage.level, labels[i], outputs[i % kept]))
+                sums.append(past[0].sum())
                 if on_cpu and not math.isfinite(sums[-1]):
                     self._check(sums)
-                if not stage.inner:
-                    base = x if stage.correction is None else _apply(stage.correction, base, past)
-                x = _apply(stage.advance, base, past)
-                if stage.advance.noise:
-                    x.add_(noise(done, x), alpha=stage.advance.noise)
+                correction, advance = self._updates[i]
+                if correction is not None:
+                    # The state at which the model was evaluated is not needed any more.
+                    base = _apply(correction, base, past, x)
+                elif not stage.inner:
+                    base = x
+                x = _apply(advance, base, past, states[base is states[0]])
+                if advance.noise:
+                    x.add_(noise(done, x), alpha=advance.noise)
                 if stage.ends:
                     done += 1
                     bar.update()
                     if self.state_hook is not None:
-                        x = self.state_hook(x, stage.next, done)
+                        x.copy_(self.state_hook(x.clone(), stage.next, done))
         return x, sums
 
     def _check(self, sums: list[Tensor]) -> None:
@@ -340,9 +357,17 @@ data_hook, state_hook, control
         )
 
 
-def _apply(update: Update, base: Tensor, past: Sequence[Tensor]) -> Tensor:
-    x = base * update.scale
+def _scaled(update: Update | None, factors: Sequence[float]) -> Update | None:
+    """The update by outputs that lack factors, the newest first."""
+    if update is None:
+        return None
+    weights = tuple(w * factor for w, factor in zip(update.weights, factors, strict=False))
+    return replace(update, weights=weights)
+
+
+def _apply(update: Update, base: Tensor, past: Sequence[Tensor], out: Tensor) -> Tensor:
+    torch.mul(base, update.scale, out=out)
     for weight, output in zip(update.weights, past, strict=False):
         if weight:
-            x.add_(output, alpha=weight)
-    return x
+            out.add_(output, alpha=weight)
+    return out

@@ -46,22 +46,29 @@ class Evaluation:
 
     def __call__(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
         """Evaluate at states x of one level, label of shape (B,)."""
-        with torch.no_grad():
-            output = self.model(x, label)
+        return self.unscaled(x, level, label, torch.empty_like(x)).mul_(self.factor(level))
+
+    def factor(self, level: Level) -> float:
+        """Return what `unscaled` lacks."""
+        return 1.0 if self.data_hook is not None else self._convert(level)[1]
+
+    def unscaled(self, x: Tensor, level: Level, label: Tensor, out: Tensor) -> Tensor:
+        """Evaluate up to a factor, which costs one pass over memory less; the result is in ``out``."""
+        output = self.model(x, label)
         if not isinstance(output, Tensor) or output.shape != x.shape:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ConfigError(
                 f"the model returned {shape} for states of shape {tuple(x.shape)}: it must return a tensor like them"
             )
-        if self.data_hook is None:
-            convert = to_data if self.form == "data" else to_noise
-            return _linear(convert(self.prediction, level), x, output)
-        data = self.data_hook(_linear(to_data(self.prediction, level), x, output), x, level)
-        return data if self.form == "data" else _linear(to_noise("data", level), x, data)
+        if self.data_hook is not None:
+            a, b = to_data(self.prediction, level)
+            output = self.data_hook((a * x).add_(output, alpha=b), x, level)
+            if self.form == "data":
+                return out.copy_(output)
+            a, b = to_noise("data", level)
+            return torch.mul(x, a, out=out).add_(output, alpha=b)
+        a, b = self._convert(level)
+        return torch.add(output, x, alpha=a / b, out=out) if a else out.copy_(output)
 
-
-def _linear(factors: tuple[float, float], x: Tensor, output: Tensor) -> Tensor:
-    a, b = factors
-    if a == 0:
-        return output if b == 1 else b * output
-    return torch.add(a * x, output, alpha=b)
+    def _convert(self, level: Level) -> tuple[float, float]:
+        return (to_data if self.form == "data" else to_noise)(self.prediction, level)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sciml.errors import ConfigError
@@ -46,7 +47,8 @@ class ProbabilityFlow:
         """Return dx/dt at states x, (B, ...)."""
         level = self.schedule.level(t)
         evaluate = Evaluation(self.model, self.schedule, "noise", self.prediction)
-        noise = evaluate(x, level, evaluate.labels([level], x)[0])
+        with torch.no_grad():
+            noise = evaluate(x, level, evaluate.labels([level], x)[0])
         half = float(self.schedule.diffusion_squared(t)) / (2 * level.sigma)
         return float(self.schedule.drift(t)) * x + half * noise
 
