@@ -278,7 +278,7 @@ data_hook, state_hook, control
         else:
             inner = count - self.final_zero
             times = time_grid(self.schedule, inner, self.grid, self.start, self.end)
-        levels = [self.schedule.level(float(t)) for t in times]
+        levels = self.schedule.levels(times)
         down = np.diff([level.half_log_snr for level in levels])
         if not ((down > 0).all() or (down < 0).all()):
             raise ConfigError(f"times={times}: they must fall or grow, and lambda with them, strictly")
@@ -335,7 +335,9 @@ data_hook, state_hook, control
                     base = _apply(correction, base, past, x)
                 elif not stage.inner:
                     base = x
-                x = _apply(advance, base, past, states[base is states[0]])
+                # The base is needed again within a step, and to correct the next state.
+                spare = stage.ends and (i + 1 == len(self.plan) or self._updates[i + 1][0] is None)
+                x = _apply(advance, base, past, base if spare else states[base is states[0]])
                 if advance.noise:
                     x.add_(noise(done, x), alpha=advance.noise)
                 if stage.ends:
@@ -366,7 +368,7 @@ def _scaled(update: Update | None, factors: Sequence[float]) -> Update | None:
 
 
 def _apply(update: Update, base: Tensor, past: Sequence[Tensor], out: Tensor) -> Tensor:
-    torch.mul(base, update.scale, out=out)
+    out = base.mul_(update.scale) if out is base else torch.mul(base, update.scale, out=out)
     for weight, output in zip(update.weights, past, strict=False):
         if weight:
             out.add_(output, alpha=weight)

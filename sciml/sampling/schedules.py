@@ -148,17 +148,33 @@ class Schedule(ABC):
         ConfigError
             If alpha or sigma is zero or not finite there.
         """
+        return self.levels([t])[0]
+
+    def levels(self, times: Sequence[float] | np.ndarray) -> list[Level]:
+        """Return everything at each of some times.
+
+        Raises
+        ------
+        ConfigError
+            If alpha or sigma is zero or not finite at one of them.
+        """
+        t = np.asarray(times, float)
         with np.errstate(all="ignore"):
-            log_alpha, log_sigma = float(self.log_alpha(t)), float(self.log_sigma(t))
-            rate = float(self.log_alpha_rate(t))
-            sigma_rate = rate - float(self.half_log_snr_rate(t))
-        alpha, sigma = float(np.exp(log_alpha)), float(np.exp(log_sigma))
-        if not (np.isfinite([log_alpha, log_sigma]).all() and min(alpha, sigma) > LEAST):
-            raise ConfigError(
-                f"t={t:g}: {type(self).__name__} has alpha={alpha:g}, sigma={sigma:g} there; both must be positive: "
-                f"stay within [{self.t_min:g}, {self.t_max:g}]"
+            log_alpha, log_sigma, rate, lam_rate = (
+                np.asarray(part(t), float)
+                for part in (self.log_alpha, self.log_sigma, self.log_alpha_rate, self.half_log_snr_rate)
             )
-        return Level(float(t), alpha, sigma, log_alpha - log_sigma, alpha * rate, sigma * sigma_rate)
+            alpha, sigma = np.exp(log_alpha), np.exp(log_sigma)
+            rates = alpha * rate, sigma * (rate - lam_rate)
+        bad = ~(np.isfinite(log_alpha) & np.isfinite(log_sigma) & (np.minimum(alpha, sigma) > LEAST))
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise ConfigError(
+                f"t={t[i]:g}: {type(self).__name__} has alpha={alpha[i]:g}, sigma={sigma[i]:g} there; both must be "
+                f"positive: stay within [{self.t_min:g}, {self.t_max:g}]"
+            )
+        columns = (t, alpha, sigma, log_alpha - log_sigma, *rates)
+        return [Level(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def _check_times(schedule: Schedule, largest: float) -> None:
