@@ -75,3 +75,9 @@ def test_design_void() -> None:
     assert error < 0.11
     assert gain > 1.5
     assert abs(material - 1) < 0.01
+
+
+def test_sparse_sensors() -> None:
+    posterior, interpolation, mean = load("sparse_sensors").main()
+    assert posterior < 0.9 * interpolation
+    assert posterior < 0.4 * mean

@@ -42,6 +42,14 @@ def test_datasets_in_python(capsys: pytest.CaptureFixture) -> None:
     assert "(2, 3, 1, 64, 64)" in out
 
 
+def test_sampling(capsys: pytest.CaptureFixture) -> None:
+    (block,) = (block for block in BLOCKS if block.startswith("# sampling"))
+    exec(compile(block, "README.md", "exec"), {})
+    errors = [float(line.split()[-1]) for line in capsys.readouterr().out.strip().split("\n")]
+    assert errors[0] < 0.05
+    assert errors[2] < errors[1] < errors[0]
+
+
 def test_plugin() -> None:
     block = next(block for block in BLOCKS if block.startswith("# mine.py"))
     Path("mine.py").write_text(block)

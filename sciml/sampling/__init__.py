@@ -1,6 +1,7 @@
 """Samplers: diffusion models' schedules and solvers, targets with known answers, samples as datasets."""
 
 from .adaptive import StepControl
+from .discrete_schedule import DiscreteSchedule
 from .dpm_solver import Sampled, Sampler, sample
 from .fields import draw_fields, load_score_model, sample_fields
 from .flows import ProbabilityFlow, ReverseDiffusion
@@ -10,7 +11,7 @@ from .measurements import Measurements, measured_denoiser, reconstruct
 from .noise import SampleNoise
 from .parametrisations import edm_preconditioning
 from .plans import SOLVERS, Solver
-from .schedules import VE, DiscreteSchedule, FlowMatching, Level, Schedule, VPCosine, VPLinear
+from .schedules import VE, FlowMatching, Level, Schedule, VPCosine, VPLinear
 from .score_evaluation import evaluate_score
 from .targets import Gaussian, Mixture1D, Target
 

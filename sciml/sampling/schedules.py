@@ -28,12 +28,15 @@ from sciml.errors import ConfigError
 
 __all__ = [
     "VE",
-    "DiscreteSchedule",
+    "Array",
     "FlowMatching",
     "Level",
     "Schedule",
     "VPCosine",
     "VPLinear",
+    "VariancePreserving",
+    "as_array",
+    "softplus",
 ]
 
 Array = Any  # NumPy array, torch tensor or a number
@@ -48,7 +51,7 @@ def as_array(value: Array) -> tuple[Any, Array]:
     return array_namespace(np.asarray(value) if isinstance(value, np.generic) else value), value
 
 
-def _softplus(xp: Any, z: Array) -> Array:
+def softplus(xp: Any, z: Array) -> Array:
     """log(1 + exp z), without overflow."""
     return (z + abs(z)) / 2 + xp.log1p(xp.exp(-abs(z)))
 
@@ -185,22 +188,24 @@ def _check_times(schedule: Schedule, largest: float) -> None:
         )
 
 
-class _VariancePreserving(Schedule):
-    """alpha^2 + sigma^2 = 1."""
+class VariancePreserving(Schedule):
+    """Base of schedules with alpha^2 + sigma^2 = 1: they give log alpha, its rate and the inverse."""
 
     variance_preserving = True
 
     def log_sigma(self, t: Array) -> Array:
+        """Return log sigma."""
         xp, t = as_array(t)
         return 0.5 * xp.log(-xp.expm1(2 * self.log_alpha(t)))
 
     def half_log_snr_rate(self, t: Array) -> Array:
+        """Return dlambda / dt."""
         xp, t = as_array(t)
         return -self.log_alpha_rate(t) / xp.expm1(2 * self.log_alpha(t))
 
 
 @dataclass(frozen=True)
-class VPLinear(_VariancePreserving):
+class VPLinear(VariancePreserving):
     """Variance preserving, beta(t) = beta_0 + (beta_1 - beta_0) t (Song et al., ICLR 2021, arXiv 2011.13456).
 
     log alpha = -(beta_1 - beta_0) t^2 / 4 - beta_0 t / 2.
@@ -242,13 +247,13 @@ class VPLinear(_VariancePreserving):
     def time(self, half_log_snr: Array) -> Array:
         """Return the t at which the half log-SNR has a value."""
         xp, lam = as_array(half_log_snr)
-        ell = _softplus(xp, -2 * lam)
+        ell = softplus(xp, -2 * lam)
         # The root without a difference: nothing cancels for small t.
         return 2 * ell / (xp.sqrt(self.beta_0**2 + 2 * (self.beta_1 - self.beta_0) * ell) + self.beta_0)
 
 
 @dataclass(frozen=True)
-class VPCosine(_VariancePreserving):
+class VPCosine(VariancePreserving):
     """Variance preserving, alpha a cosine (Nichol and Dhariwal, ICML 2021, arXiv 2102.09672).
 
     log alpha = log cos(pi/2 (t + s) / (1 + s)) - log cos(pi/2 s / (1 + s)); alpha is 0 at t = 1, sampling starts
@@ -299,7 +304,7 @@ class VPCosine(_VariancePreserving):
         xp, lam = as_array(half_log_snr)
         cos, sin = math.cos(self._first), math.sin(self._first)
         # Of the angle a_0 + u with cosine cos(a_0) - q, sine and cosine of u from sums of positive numbers.
-        q = -cos * xp.expm1(-_softplus(xp, -2 * lam) / 2)
+        q = -cos * xp.expm1(-softplus(xp, -2 * lam) / 2)
         sine = xp.sqrt(sin**2 + q * (2 * cos - q))
         u = xp.atan2(cos * q * (2 * cos - q) / (sine + sin) + q * sin, (cos - q) * cos + sine * sin)
         return 2 * (1 + self.s) / math.pi * u
@@ -316,7 +321,7 @@ class VE(Schedule):
 
     Examples
     --------
-    >>> float(VE().sigma(3.0)), round(float(VE().diffusion_squared(3.0)), 12)
+    >>> round(float(VE().sigma(3.0)), 12), round(float(VE().diffusion_squared(3.0)), 12)
     (3.0, 6.0)
     """
 
@@ -406,107 +411,3 @@ class FlowMatching(Schedule):
         """Return the t at which the half log-SNR has a value."""
         xp, lam = as_array(half_log_snr)
         return 1 / (1 + self.shift * xp.exp(lam))
-
-
-@dataclass(frozen=True)
-class DiscreteSchedule(_VariancePreserving):
-    """N betas of a discrete-time model (DDPM), log alpha piecewise linear between t_n = (n + 1) / N.
-
-    log alpha_n is half the sum of log(1 - beta_k), k <= n; beyond the ends it goes on linearly. Trailing steps with
-    lambda below ``lowest`` are dropped, as those of cosine betas whose alpha is nearly 0.
-
-    Parameters
-    ----------
-    betas : sequence of float
-        In (0, 1).
-    lowest : float
-        Smallest half log-SNR.
-
-    Raises
-    ------
-    ConfigError
-        If the betas are not at least two numbers in (0, 1).
-
-    Examples
-    --------
-    >>> schedule = DiscreteSchedule.scaled_linear()
-    >>> round(float(np.exp(-schedule.half_log_snr(1.0))), 3)  # the largest sigma / alpha
-    14.615
-    """
-
-    betas: Sequence[float]
-    lowest: float = -np.inf
-
-    def __post_init__(self) -> None:
-        betas = np.asarray(self.betas, float)
-        if betas.ndim != 1 or len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
-            raise ConfigError(f"betas={betas}: give at least two numbers between 0 and 1, ends excluded")
-        log_alpha = 0.5 * np.cumsum(np.log1p(-betas))
-        half_log_snr = log_alpha - 0.5 * np.log(-np.expm1(2 * log_alpha))
-        kept = int((half_log_snr >= self.lowest).sum())
-        if kept < 2:
-            raise ConfigError(f"lowest={self.lowest}: it leaves {kept} of {len(betas)} steps")
-        times = np.arange(1, len(betas) + 1) / len(betas)
-        for name, value in (
-            ("betas", tuple(betas.tolist())),
-            ("_times", times[:kept]),
-            ("_logs", log_alpha[:kept]),
-        ):
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "t_min", float(times[0]))
-        object.__setattr__(self, "t_max", float(times[kept - 1]))
-
-    _times: ClassVar[np.ndarray]
-    _logs: ClassVar[np.ndarray]
-
-    @classmethod
-    def linear(cls, first: float = 1e-4, last: float = 0.02, count: int = 1000) -> "DiscreteSchedule":
-        """Return the schedule of betas at equal distances (Ho et al., NeurIPS 2020, arXiv 2006.11239)."""
-        return cls(np.linspace(first, last, count).tolist())
-
-    @classmethod
-    def scaled_linear(
-        cls, first: float = 0.00085, last: float = 0.012, count: int = 1000
-    ) -> "DiscreteSchedule":
-        """Return the schedule of betas whose roots are at equal distances (Rombach et al., CVPR 2022)."""
-        return cls((np.linspace(first**0.5, last**0.5, count) ** 2).tolist())
-
-    @classmethod
-    def cosine(cls, count: int = 1000, largest: float = 0.999, lowest: float = -5.1) -> "DiscreteSchedule":
-        """Return the betas of the cosine schedule, which are cut at ``largest``."""
-        bar = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
-        return cls(np.minimum(1 - bar[1:] / bar[:-1], largest).tolist(), lowest)
-
-    def label(self, t: Array) -> Array:
-        """Return the index n = N t - 1 that a discrete-time model was trained with; fractions are kept."""
-        _, t = as_array(t)
-        return t * len(self.betas) - 1
-
-    def _interpolated(self, at: Array, x: np.ndarray, y: np.ndarray, rates: bool = False) -> Array:
-        """Piecewise linear in x, increasing, and beyond; or its slopes."""
-        xp, at = as_array(at)
-        slopes = np.diff(y) / np.diff(x)
-        if xp.__name__.endswith("torch"):
-            import torch
-
-            tensors = [torch.as_tensor(part.copy(), device=at.device) for part in (x, y, slopes)]
-            piece = torch.clamp(
-                torch.searchsorted(tensors[0], at.double().contiguous()) - 1, 0, len(slopes) - 1
-            )
-            x_p, y_p, slope = tensors[0][piece], tensors[1][piece], tensors[2][piece]
-            return (slope if rates else y_p + slope * (at.double() - x_p)).to(at.dtype)
-        found = np.clip(np.searchsorted(x, at) - 1, 0, len(slopes) - 1)
-        return slopes[found] + 0 * at if rates else y[found] + slopes[found] * (at - x[found])
-
-    def log_alpha(self, t: Array) -> Array:
-        """Return log alpha."""
-        return self._interpolated(t, self._times, self._logs)
-
-    def log_alpha_rate(self, t: Array) -> Array:
-        """Return f = d log alpha / dt, piecewise constant."""
-        return self._interpolated(t, self._times, self._logs, rates=True)
-
-    def time(self, half_log_snr: Array) -> Array:
-        """Return the t at which the half log-SNR has a value."""
-        xp, lam = as_array(half_log_snr)
-        return self._interpolated(-_softplus(xp, -2 * lam) / 2, self._logs[::-1], self._times[::-1])

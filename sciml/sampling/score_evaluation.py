@@ -42,6 +42,7 @@ def distances(
 
     Examples
     --------
+    >>> import torch
     >>> fields = torch.randn(50, 16, 1, generator=torch.Generator().manual_seed(0))
     >>> {name: round(*found, 6) for name, found in distances(10 * fields, fields, (1.0,), (True,)).items()}
     {'spectrum': 2.0, 'one_point': 7.187...}
@@ -228,7 +229,7 @@ def _gallery(rows: dict[str, Any], sets: dict[str, Tensor]) -> "Figure":
     for line, (name, channel) in zip(axes, lines, strict=True):
         span = sets["unseen"][:6, ..., channel]
         for ax, values in zip(line, sets[name][..., channel], strict=False):
-            ax.imshow(values.T, origin="lower", vmin=float(span.min()), vmax=float(span.max()))
+            ax.imshow(values.numpy().T, origin="lower", vmin=float(span.min()), vmax=float(span.max()))
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(f"{rows['fields'][channel]}, {name}", fontsize=7)
     return figure

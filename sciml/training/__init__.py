@@ -1,9 +1,10 @@
-"""Training and evaluation of learned operators."""
+"""Training and evaluation of learned operators and score models."""
 
 from .comparison import compare
 from .config import TrainConfig
+from .denoising import ScoreConfig, load_fields
 from .evaluation import evaluate
 from .loop import train
 from .prediction_files import predict_file
 
-__all__ = ["TrainConfig", "compare", "evaluate", "predict_file", "train"]
+__all__ = ["ScoreConfig", "TrainConfig", "compare", "evaluate", "load_fields", "predict_file", "train"]
