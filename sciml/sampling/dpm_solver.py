@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -166,6 +167,15 @@ def sample(
     return sampler(x, noise=draw, progress=progress)
 
 
+class _Operation(NamedTuple):
+    """A stage by outputs that are not converted in full."""
+
+    ratio: float | None
+    correction: Update | None
+    update: Update
+    in_place: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """`sample` with everything prepared that does not depend on the state.
@@ -205,7 +215,8 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
-    _updates: list[tuple[Update | None, Update]] = field(init=False, repr=False)
+    _labels: dict[tuple[torch.dtype, torch.device], Tensor] = field(init=False, repr=False)
+    _operations: list[_Operation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         solver = self.solver
@@ -230,13 +241,10 @@ data_hook, state_hook, control
             plan = multistep_plan(solver, levels, self.lower_order_final)
         elif not adaptive:
             plan = singlestep_plan(solver, self.schedule, levels, orders)
-        factors = [evaluation.factor(stage.level) for stage in plan]
-        updates = [
-            tuple(_scaled(update, factors[i::-1]) for update in (stage.correction, stage.advance))
-            for i, stage in enumerate(plan)
-        ]
+        conversions = [evaluation.conversion(stage.level) for stage in plan]
         for name, value in (
-            ("_updates", updates),
+            ("_labels", {}),
+            ("_operations", _operations(plan, conversions, self.data_hook is None)),
             ("method", solver),
             ("levels", levels),
             ("plan", plan),
@@ -312,34 +320,37 @@ data_hook, state_hook, control
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the plan; return the last state and the sums of all evaluations, by which non-finite ones are known.
 
-        On a GPU nothing here waits for it: the loop can be captured in a CUDA graph. States and outputs share a few
-        tensors, as memory that is asked for anew costs more than the arithmetic.
+        On a GPU nothing here waits for it: after a first run the loop can be captured in a CUDA graph. States
+        and outputs share a few tensors, as memory that is asked for anew costs more than the arithmetic.
         """
         states = x.clone(), torch.empty_like(x)
         base = x = states[0]
-        kept = max(len(stage.advance.weights) + (stage.correction is not None) for stage in self.plan)
+        kept = max(len(operation.update.weights) for operation in self._operations)
+        kept += any(operation.correction is not None for operation in self._operations)
         outputs = [torch.empty_like(x) for _ in range(kept)]
         past: deque[Tensor] = deque(maxlen=kept)
         sums: list[Tensor] = []
-        done, on_cpu = 0, x.device.type == "cpu"
-        labels = self.evaluation.labels([stage.level for stage in self.plan], x).unbind()
+        done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.unscaled
+        # Copied to a device once: what follows can be captured.
+        place = x.dtype, x.device
+        if place not in self._labels:
+            self._labels[place] = self.evaluation.labels([stage.level for stage in self.plan], x[:1])
+        labels = self._labels[place].expand(-1, len(x)).unbind()
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
-            for i, stage in enumerate(self.plan):
-                past.appendleft(self.evaluation.unscaled(x, stage.level, labels[i], outputs[i % kept]))
-                sums.append(past[0].sum())
+            for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
+                output = evaluate(x, stage.level, labels[i], outputs[i % kept], step.ratio)
+                past.appendleft(output)
+                sums.append(output.sum())
                 if on_cpu and not math.isfinite(sums[-1]):
                     self._check(sums)
-                correction, advance = self._updates[i]
-                if correction is not None:
+                if step.correction is not None:
                     # The state at which the model was evaluated is not needed any more.
-                    base = _apply(correction, base, past, x)
+                    base = _apply(step.correction, base, past, x)
                 elif not stage.inner:
                     base = x
-                # The base is needed again within a step, and to correct the next state.
-                spare = stage.ends and (i + 1 == len(self.plan) or self._updates[i + 1][0] is None)
-                x = _apply(advance, base, past, base if spare else states[base is states[0]])
-                if advance.noise:
-                    x.add_(noise(done, x), alpha=advance.noise)
+                x = _apply(step.update, base, past, base if step.in_place else states[base is states[0]])
+                if step.update.noise:
+                    x.add_(noise(done, x), alpha=step.update.noise)
                 if stage.ends:
                     done += 1
                     bar.update()
@@ -359,12 +370,30 @@ data_hook, state_hook, control
         )
 
 
-def _scaled(update: Update | None, factors: Sequence[float]) -> Update | None:
-    """The update by outputs that lack factors, the newest first."""
-    if update is None:
-        return None
-    weights = tuple(w * factor for w, factor in zip(update.weights, factors, strict=False))
-    return replace(update, weights=weights)
+def _operations(
+    plan: Sequence[Stage], conversions: Sequence[tuple[float, float]], linear: bool
+) -> list[_Operation]:
+    """Put what `Evaluation.unscaled` lacks into the updates; ``linear`` says that no hook is in between."""
+    found = []
+    # Where no output is used twice a x goes into the update, too.
+    once = linear and all(len(stage.advance.weights) == 1 and stage.correction is None for stage in plan)
+    for i, (stage, (a, b)) in enumerate(zip(plan, conversions, strict=True)):
+        correction, update = (
+            part
+            and replace(
+                part, weights=tuple(w * c[1] for w, c in zip(part.weights, conversions[i::-1], strict=False))
+            )
+            for part in (stage.correction, stage.advance)
+        )
+        assert update is not None
+        if once:
+            update = replace(update, scale=update.scale + stage.advance.weights[0] * a)
+        # The base is needed again within a step, to correct the next state, and where an output may be a view of it.
+        kept = i + 1 < len(plan) and plan[i + 1].correction is not None
+        found.append(
+            _Operation(None if once else a / b, correction, update, stage.ends and not kept and not once)
+        )
+    return found
 
 
 def _apply(update: Update, base: Tensor, past: Sequence[Tensor], out: Tensor) -> Tensor:

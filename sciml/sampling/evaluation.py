@@ -46,14 +46,20 @@ class Evaluation:
 
     def __call__(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
         """Evaluate at states x of one level, label of shape (B,)."""
-        return self.unscaled(x, level, label, torch.empty_like(x)).mul_(self.factor(level))
+        a, b = self.conversion(level)
+        return self.unscaled(x, level, label, torch.empty_like(x), a / b).mul_(b)
 
-    def factor(self, level: Level) -> float:
-        """Return what `unscaled` lacks."""
-        return 1.0 if self.data_hook is not None else self._convert(level)[1]
+    def conversion(self, level: Level) -> tuple[float, float]:
+        """Return (a, b) such that the result is a x + b output; behind a hook it is what the hook returns."""
+        if self.data_hook is not None:
+            return 0.0, 1.0
+        return (to_data if self.form == "data" else to_noise)(self.prediction, level)
 
-    def unscaled(self, x: Tensor, level: Level, label: Tensor, out: Tensor) -> Tensor:
-        """Evaluate up to a factor, which costs one pass over memory less; the result is in ``out``."""
+    def unscaled(self, x: Tensor, level: Level, label: Tensor, out: Tensor, ratio: float | None) -> Tensor:
+        """Evaluate up to the factor b, for one pass over memory less: ratio = a / b; None is the output itself.
+
+        The result is in ``out`` but for the latter.
+        """
         output = self.model(x, label)
         if not isinstance(output, Tensor) or output.shape != x.shape:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -67,8 +73,6 @@ class Evaluation:
                 return out.copy_(output)
             a, b = to_noise("data", level)
             return torch.mul(x, a, out=out).add_(output, alpha=b)
-        a, b = self._convert(level)
-        return torch.add(output, x, alpha=a / b, out=out) if a else out.copy_(output)
-
-    def _convert(self, level: Level) -> tuple[float, float]:
-        return (to_data if self.form == "data" else to_noise)(self.prediction, level)
+        if ratio is None:
+            return output
+        return torch.add(output, x, alpha=ratio, out=out) if ratio else out.copy_(output)

@@ -45,7 +45,7 @@ def distances(
     >>> import torch
     >>> fields = torch.randn(50, 16, 1, generator=torch.Generator().manual_seed(0))
     >>> {name: round(*found, 6) for name, found in distances(10 * fields, fields, (1.0,), (True,)).items()}
-    {'spectrum': 2.0, 'one_point': 7.187...}
+    {'spectrum': 2.0, 'one_point': 7.11...}
     """
     found: dict[str, list[float]] = {"spectrum": [], "one_point": []}
     for channel in range(fields.shape[-1]):
