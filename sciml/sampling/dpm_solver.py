@@ -215,7 +215,7 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
-    _labels: dict[tuple[torch.dtype, torch.device], Tensor] = field(init=False, repr=False)
+    _labels: dict[tuple[int, torch.dtype, torch.device], Sequence[Tensor]] = field(init=False, repr=False)
     _operations: list[_Operation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -332,16 +332,17 @@ data_hook, state_hook, control
         sums: list[Tensor] = []
         done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.unscaled
         # Copied to a device once: what follows can be captured.
-        place = x.dtype, x.device
+        place = len(x), x.dtype, x.device
         if place not in self._labels:
-            self._labels[place] = self.evaluation.labels([stage.level for stage in self.plan], x[:1])
-        labels = self._labels[place].expand(-1, len(x)).unbind()
+            self._labels.clear()
+            self._labels[place] = self.evaluation.labels([stage.level for stage in self.plan], x).unbind()
+        labels = self._labels[place]
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
             for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
                 output = evaluate(x, stage.level, labels[i], outputs[i % kept], step.ratio)
                 past.appendleft(output)
                 sums.append(output.sum())
-                if on_cpu and not math.isfinite(sums[-1]):
+                if on_cpu and not math.isfinite(sums[-1].item()):
                     self._check(sums)
                 if step.correction is not None:
                     # The state at which the model was evaluated is not needed any more.
