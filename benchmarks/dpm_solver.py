@@ -196,7 +196,7 @@ def accuracy() -> None:
         ["schedule", "solver", *map(str, COUNTS)],
         rows,
         "Exact scores, double precision; grids uniform in log-SNR, RK4 uniform in t (VE: in log t), with a quarter as "
-        "many steps. UniPC keeps sigmas and states in the precision that diffusers gives them.",
+        "many steps, rounded up. UniPC keeps sigmas and states in the precision that diffusers gives them.",
     )
 
 

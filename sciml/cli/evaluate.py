@@ -64,7 +64,7 @@ def _evaluate_score(options: EvaluateArguments, output: Path) -> None:
 
     if options.strides:
         raise ConfigError(
-            f"strides={options.strides}: a score model is evaluated at its own resolution; leave it out"
+            f"strides={options.strides}: a score model is evaluated with the stride of its run; leave it out"
         )
     rows = evaluate_score(
         options.run, options.data, device=options.device, output=output, overwrite=options.overwrite

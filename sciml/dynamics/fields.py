@@ -5,6 +5,7 @@ the integrators of `sciml.solvers.timestepping` run them, forward or backward in
 """
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -82,6 +83,8 @@ def integrate_field(
     grid = np.asarray(times, float)
     if grid.ndim != 1 or len(grid) < 2:
         raise ConfigError(f"times={times}: give two or more")
+    if not ((np.diff(grid) > 0).all() or (np.diff(grid) < 0).all()):
+        raise ConfigError(f"times={times}: they must all grow, or all fall")
     sign = -1.0 if grid[1] < grid[0] else 1.0
     if tableau is None:
         tableau = DORMAND_PRINCE if step is None else RK4
@@ -90,7 +93,12 @@ def integrate_field(
     run = integrate(
         system, x, sign * grid, step=step, tolerance=tolerance, tableau=tableau, progress=progress
     )
-    return [state for _, state, _ in run]
+    try:
+        return [state for _, state, _ in run]
+    except ConvergenceError as error:
+        if sign > 0:
+            raise
+        raise ConvergenceError(re.sub(r"t=(-?)", lambda m: "t=" if m[1] else "t=-", str(error))) from error
 
 
 def integrate_sde(

@@ -212,6 +212,7 @@ class Denoiser(Operator):
                 f"{self.axes} axes, {self.in_channels} channels)"
             )
         self.check_resolution(tuple(y.shape[1:-1]))
+        sigma = sigma.to(y.dtype)
         s = sigma.view(-1, *(1,) * (y.ndim - 1))
         scale = torch.rsqrt(1 + s * s)
         return scale**2 * y + s * scale * self._network(scale * y, torch.log(sigma) / 4).to(y.dtype)

@@ -125,7 +125,7 @@ def _try(
         inner = _advanced(state, stage, outputs)
     new_low = _advanced(state, lower[-1], outputs[len(outputs) - len(lower) :])
     allowed = control.rtol * torch.maximum(new_low.abs(), low[group.rows].abs())
-    weighted = ((inner - new_low) / allowed.clamp_min(control.atol)).flatten(1)
+    weighted = ((inner - new_low) / allowed.clamp_min(control.atol)).reshape(len(state), -1)
     error = float(weighted.square().mean(1).sqrt().max())
     if not math.isfinite(error):
         raise ConvergenceError(

@@ -20,7 +20,7 @@ from sciml.errors import ConfigError, ConvergenceError
 from sciml.registry import unknown_name
 
 from .adaptive import StepControl, integrate_adaptively
-from .evaluation import DataHook, Evaluation, Model
+from .evaluation import DataHook, Evaluation, Model, like
 from .grids import Grid, time_grid
 from .noise import SampleNoise
 from .parametrisations import Parametrisation
@@ -91,7 +91,7 @@ def sample(
         A name of `SOLVERS`: dpm++2m for guided models, dpm++3m or dpm-3s for others, sde-dpm++2m for noise on the way.
     steps : int
         Steps of the grid. A single step of order k takes k evaluations; "fast" solvers spend ``steps`` evaluations
-        in all, adaptive ones choose for themselves.
+        in all, adaptive ones choose for themselves, and ``times`` say it themselves.
     x : Tensor, optional
         The state at the start; else ``shape`` (B, ...), for noise of deviation sigma from ``seed``.
     seed : int
@@ -106,13 +106,14 @@ def sample(
     final_zero : bool
         Make the last of the steps one to sigma = 0, which returns the data that the model predicts. Data solvers only.
     lower_order_final : bool
-        With fewer than 15 steps end with orders 2 and 1, for models that are inaccurate near the data.
+        With fewer than 15 steps end with orders 2 and 1, for models that are inaccurate near the data. Multistep
+        solvers only.
     label : callable, optional
         From t to what the model gets in its place, such as `DiscreteSchedule.label`.
     data_hook : callable, optional
         ``data_hook(x_0, x, level)`` returns the predicted data in place of x_0: thresholding, measurements.
     state_hook : callable, optional
-        ``state_hook(x, level, step)`` returns the state after a step.
+        ``state_hook(x, level, step)`` returns the state after a step. Not with a corrector.
     noise : callable, optional
         ``noise(step, x)``, standard normal like x, in place of that from ``seed``.
     control : StepControl, optional
@@ -157,6 +158,8 @@ def sample(
         control=control,
     )  # fmt: skip
     draw = noise or SampleNoise(seed)
+    if isinstance(shape, int):
+        raise ConfigError(f"shape={shape}: give a size for each axis, samples first, such as ({shape}, 1)")
     if (x is None) == (shape is None):
         raise ConfigError("x, shape: give the state at the start, or the shape of noise, not both")
     if x is None:
@@ -215,7 +218,7 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
-    _labels: dict[tuple[int, torch.dtype, torch.device], Sequence[Tensor]] = field(init=False, repr=False)
+    _labels: dict[tuple[torch.dtype, torch.device], Tensor] = field(init=False, repr=False)
     _operations: list[_Operation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -230,6 +233,22 @@ data_hook, state_hook, control
         adaptive = solver.kind == "adaptive"
         if self.control is not None and not adaptive:
             raise ConfigError("control: fixed steps need none; choose an adaptive solver, such as dpm-23")
+        if not isinstance(self.steps, int):
+            raise ConfigError(f"steps={self.steps!r}: give a whole number")
+        if self.state_hook is not None and solver.corrector:
+            raise ConfigError(
+                "state_hook: a corrector would undo it; choose a solver without, such as dpm++3m"
+            )
+        if self.lower_order_final and solver.kind != "multistep":
+            raise ConfigError(
+                f"lower_order_final=True: it belongs to multistep solvers, not to {solver.kind}"
+            )
+        if self.times is not None and (np.ndim(self.times) != 1 or len(self.times) < 2 - self.final_zero):
+            raise ConfigError(
+                f"times of shape {np.shape(self.times)}: give a sequence of two numbers or more"
+            )
+        if self.times is not None and solver.kind == "fast":
+            raise ConfigError("times: a fast solver makes its own grid; leave them out, or choose dpm++3s")
         if adaptive and (self.times is not None or self.state_hook is not None or self.final_zero):
             raise ConfigError(
                 "times, state_hook, final_zero: an adaptive solver chooses its steps, leave them out"
@@ -264,7 +283,7 @@ data_hook, state_hook, control
                 raise ConfigError(
                     f"steps={count}: a fast solver of order {solver.order} needs {solver.order} evaluations"
                 )
-            return fast_orders(count, solver.order)
+            return fast_orders(count - self.final_zero, solver.order) + [1] * self.final_zero
         if solver.kind == "multistep" and count < solver.order:
             raise ConfigError(
                 f"steps={count}: a multistep solver of order {solver.order} needs at least {solver.order}"
@@ -282,6 +301,10 @@ data_hook, state_hook, control
                 raise ConfigError(f"start={self.start}, end={self.end}: the times say that, leave them out")
             times = np.asarray(self.times, float)
         elif self.final_zero and count == 1:
+            if self.end is not None:
+                raise ConfigError(
+                    f"end={self.end}: one step to sigma = 0 has no time before it; leave it out"
+                )
             times = np.array([self.schedule.t_max if self.start is None else self.start])
         else:
             inner = count - self.final_zero
@@ -306,6 +329,8 @@ data_hook, state_hook, control
             raise ConfigError(
                 f"x of {x.dtype}, shape {tuple(x.shape)}: give floating-point states, samples first"
             )
+        if x.device.type == "cpu" and not torch.isfinite(x).all():
+            raise ConfigError("x: a state at the start is not finite")
         if self.method.kind == "adaptive":
             control = self.control or StepControl()
             result = integrate_adaptively(self.evaluation, self.method, self.levels, x, control, progress)
@@ -332,16 +357,18 @@ data_hook, state_hook, control
         sums: list[Tensor] = []
         done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.unscaled
         # Copied to a device once: what follows can be captured.
-        place = len(x), x.dtype, x.device
-        if place not in self._labels:
-            self._labels.clear()
-            self._labels[place] = self.evaluation.labels([stage.level for stage in self.plan], x).unbind()
-        labels = self._labels[place]
+        column = self._labels.get((x.dtype, x.device))
+        if column is None:
+            column = self.evaluation.labels([stage.level for stage in self.plan], x[:1])
+            self._labels[x.dtype, x.device] = column
+        labels = column.repeat(1, len(x)).unbind()
+        # A sum in half precision overflows.
+        wide = torch.promote_types(x.dtype, torch.float32)
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
             for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
                 output = evaluate(x, stage.level, labels[i], outputs[i % kept], step.ratio)
                 past.appendleft(output)
-                sums.append(output.sum())
+                sums.append(output.sum(dtype=wide))
                 if on_cpu and not math.isfinite(sums[-1].item()):
                     self._check(sums)
                 if step.correction is not None:
@@ -351,18 +378,23 @@ data_hook, state_hook, control
                     base = x
                 x = _apply(step.update, base, past, base if step.in_place else states[base is states[0]])
                 if step.update.noise:
-                    x.add_(noise(done, x), alpha=step.update.noise)
+                    x.add_(like(noise(done, x), x, "noise"), alpha=step.update.noise)
                 if stage.ends:
                     done += 1
                     bar.update()
                     if self.state_hook is not None:
-                        x.copy_(self.state_hook(x.clone(), stage.next, done))
+                        x.copy_(like(self.state_hook(x.clone(), stage.next, done), x, "state_hook"))
+        sums.append(x.sum(dtype=wide))
         return x, sums
 
     def _check(self, sums: list[Tensor]) -> None:
         finite = torch.isfinite(torch.stack(sums)).tolist()
         if all(finite):
             return
+        if finite.index(False) == len(self.plan):
+            raise ConvergenceError(
+                "the last state is not finite, the model's outputs are: look at hooks and noise"
+            )
         stage = self.plan[finite.index(False)]
         step = sum(s.ends for s in self.plan[: finite.index(False)]) + 1
         raise ConvergenceError(

@@ -11,7 +11,7 @@ from sciml.errors import ConfigError
 from .parametrisations import Parametrisation, check_parametrisation, to_data, to_noise
 from .schedules import Level, Schedule
 
-__all__ = ["DataHook", "Evaluation", "Model"]
+__all__ = ["DataHook", "Evaluation", "Model", "like"]
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """From states (B, ...) and times or labels (B,) to an output like the states."""
@@ -42,7 +42,9 @@ class Evaluation:
     def labels(self, levels: list[Level], x: Tensor) -> Tensor:
         """Return what the model gets for the time at levels, shape (levels, B)."""
         values = [level.t if self.label is None else float(self.label(level.t)) for level in levels]
-        return torch.tensor(values, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x))
+        # Half precision cannot tell 999 from 1000.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return torch.tensor(values, dtype=dtype, device=x.device)[:, None].repeat(1, len(x))
 
     def __call__(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
         """Evaluate at states x of one level, label of shape (B,)."""
@@ -60,15 +62,10 @@ class Evaluation:
 
         The result is in ``out`` but for the latter.
         """
-        output = self.model(x, label)
-        if not isinstance(output, Tensor) or output.shape != x.shape:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ConfigError(
-                f"the model returned {shape} for states of shape {tuple(x.shape)}: it must return a tensor like them"
-            )
+        output = like(self.model(x, label), x, "the model")
         if self.data_hook is not None:
             a, b = to_data(self.prediction, level)
-            output = self.data_hook((a * x).add_(output, alpha=b), x, level)
+            output = like(self.data_hook((a * x).add_(output, alpha=b), x, level), x, "data_hook")
             if self.form == "data":
                 return out.copy_(output)
             a, b = to_noise("data", level)
@@ -76,3 +73,21 @@ class Evaluation:
         if ratio is None:
             return output
         return torch.add(output, x, alpha=ratio, out=out) if ratio else out.copy_(output)
+
+
+def like(result: object, x: Tensor, source: str) -> Tensor:
+    """Return what a user's function gave for states, if it is of their shape.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if not isinstance(result, Tensor) or result.shape != x.shape or result.is_complex():
+        found = (
+            f"{result.dtype}, {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+        )
+        raise ConfigError(
+            f"{source} returned {found} for states of {x.dtype}, {tuple(x.shape)}: it must return a tensor like them"
+        )
+    return result

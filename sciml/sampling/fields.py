@@ -25,17 +25,40 @@ from sciml.training.held_out import model_header
 from sciml.training.parallel import resolve_device
 
 from .dpm_solver import Sampler
+from .evaluation import Model
 from .noise import SampleNoise
-from .plans import Solver
+from .plans import SOLVERS, Solver
 from .schedules import VE
 
-__all__ = ["draw_fields", "field_schedule", "load_score_model", "sample_fields"]
+__all__ = ["draw_fields", "field_sampler", "field_schedule", "load_score_model", "sample_fields"]
 
 
 def field_schedule(model: Denoiser, space: Sequence[int]) -> VE:
     """Return the schedule of a score model at a resolution: sigma = t, from the least to the largest noise."""
     least, largest = model.noise_levels(tuple(space))
     return VE(least, largest)
+
+
+def field_sampler(
+    model: Denoiser, denoiser: Model, space: Sequence[int], solver: str | Solver, steps: int
+) -> Sampler:
+    """Return the sampler of a score model, or of a denoiser made from it; its last step takes away all noise.
+
+    Raises
+    ------
+    ConfigError
+        If the solver is not one of data and fixed steps, or steps are too few.
+    """
+    named = SOLVERS.get(solver) if isinstance(solver, str) else solver
+    if named is not None and (named.kind == "adaptive" or named.form == "noise"):
+        why = (
+            "chooses its own steps"
+            if named.kind == "adaptive"
+            else "is of the noise form, which cannot end at 0"
+        )
+        raise ConfigError(f"solver={solver!r}: it {why}; choose dpm++3m, or another of data and fixed steps")
+    schedule = field_schedule(model, space)
+    return Sampler(denoiser, schedule, solver, steps, prediction="data", final_zero=True)
 
 
 def load_score_model(run: str | Path, device: str = "auto") -> tuple[Denoiser, dict[str, Any]]:
@@ -92,7 +115,7 @@ def draw_fields(
         if value < 1:
             raise ConfigError(f"{name}={value}: it must be at least 1")
     model.check_resolution(tuple(space))
-    sampler = Sampler(model, field_schedule(model, space), solver, steps, prediction="data", final_zero=True)
+    sampler = field_sampler(model, model, space, solver, steps)
     device = model.input_mean.device
     parts = []
     with tqdm(total=n, desc="sample", disable=None if progress else True) as bar:
@@ -167,7 +190,7 @@ def sample_fields(
     started = time.process_time()
     model, header = load_score_model(run, device)
     trained = header["data"]
-    space = tuple(resolution) or tuple(trained["resolution"])
+    space = tuple(np.atleast_1d(resolution).tolist()) or tuple(trained["resolution"])
     if len(space) != model.axes or any(size < 2 for size in space):
         raise ConfigError(f"resolution={space}: give the nodes of each of {model.axes} axes")
     fields = draw_fields(

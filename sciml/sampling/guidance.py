@@ -34,7 +34,11 @@ def classifier_free_guidance(conditional: Model, unconditional: Model, scale: fl
 
 
 def classifier_guidance(
-    model: Model, log_probability: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, scale: float
+    model: Model,
+    log_probability: Callable[[Tensor, Tensor], Tensor],
+    schedule: Schedule,
+    scale: float,
+    label: Callable[[Tensor], Tensor] | None = None,
 ) -> Model:
     """Return the noise model eps - scale sigma grad log p(c | x_t) (Dhariwal and Nichol, 2021, arXiv 2105.05233).
 
@@ -46,6 +50,9 @@ def classifier_guidance(
         From states (B, ...) and times (B,) to log p(c | x_t), shape (B,), differentiable.
     schedule : Schedule
     scale : float
+    label : callable, optional
+        From t to what the model gets in its place, such as `DiscreteSchedule.label`: here, not in `sample`, as sigma
+        is needed of t itself.
 
     Examples
     --------
@@ -60,7 +67,7 @@ def classifier_guidance(
             x = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(log_probability(x, t).sum(), x)
         sigma = schedule.sigma(t).view(-1, *(1,) * (x.ndim - 1))
-        return model(x.detach(), t) - scale * sigma * slope
+        return model(x.detach(), t if label is None else label(t)) - scale * sigma * slope
 
     return guided
 
@@ -95,6 +102,7 @@ class DynamicThreshold:
 
     def __call__(self, data: Tensor, x: Tensor, level: Level) -> Tensor:
         """Return the data within their threshold."""
-        q = torch.quantile(data.flatten(1).abs(), self.quantile, dim=1).clamp(1.0, self.most)
+        q = torch.quantile(data.reshape(len(data), -1).abs().float(), self.quantile, dim=1)
+        q = q.clamp(1.0, self.most).to(data.dtype)
         q = q.view(-1, *(1,) * (data.ndim - 1))
         return data.clamp(-q, q) / q

@@ -17,9 +17,8 @@ from torch import Tensor
 from sciml.errors import ConfigError
 from sciml.operators import Denoiser
 
-from .dpm_solver import Sampler
 from .evaluation import Model
-from .fields import field_schedule
+from .fields import field_sampler
 from .noise import SampleNoise
 from .plans import Solver
 
@@ -134,6 +133,7 @@ def reconstruct(
     steps: int = 20,
     iterations: int = 3,
     seed: int = 0,
+    progress: bool = False,
 ) -> Tensor:
     """Draw fields that agree with measurements, shape (n, *space, channels), in their own units.
 
@@ -149,6 +149,8 @@ def reconstruct(
         As for `sciml.sampling.sample`.
     iterations : int
         Of the linear solver.
+    progress : bool
+        Show a bar on a terminal.
 
     Raises
     ------
@@ -175,8 +177,7 @@ def reconstruct(
     device = model.input_mean.device
     values = model.normalise(measurements.values.to(device, torch.float32))
     guided = measured_denoiser(model, measurements.mask.to(device), values, measurements.noise, iterations)
-    schedule = field_schedule(model, shape[:-1])
-    sampler = Sampler(guided, schedule, solver, steps, prediction="data", final_zero=True)
+    sampler = field_sampler(model, guided, shape[:-1], solver, steps)
     noise = SampleNoise(seed)
     x = sampler.levels[0].sigma * noise(-1, torch.empty((n, *shape), device=device))
-    return model.denormalise(sampler(x, noise).x).cpu()
+    return model.denormalise(sampler(x, noise, progress).x).cpu()

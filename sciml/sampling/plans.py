@@ -96,6 +96,12 @@ class Solver:
             raise ConfigError("Solver compat=True: it belongs to multistep solvers of order 3")
         if self.kind == "adaptive" and self.order == 1:
             raise ConfigError("Solver kind='adaptive', order=1: choose order 2 or 3")
+        if self.kind not in ("singlestep", "fast") and (self.r1 is not None or self.r2 != 2 / 3):
+            raise ConfigError(
+                f"Solver r1={self.r1}, r2={self.r2}: they belong to single steps, not to {self.kind}"
+            )
+        if self.eta and self.compat and self.form == "noise":
+            raise ConfigError("Solver form='noise', compat=True with eta: no public implementation has it")
         r1 = self.first_ratio
         if not 0 < r1 < 1 or (self.order == 3 and not 0 < r1 < self.r2 <= 1):
             raise ConfigError(f"Solver r1={r1}, r2={self.r2}: give 0 < r1 < r2 <= 1")

@@ -10,7 +10,7 @@ drift and diffusion of the forward process dx = f x dt + g dw are f = d log alph
 Each schedule has closed forms in which nothing cancels: log sigma of a variance-preserving one is
 log(-expm1(2 log alpha)) / 2, and the inverse of lambda is a rationalised root. In double precision t survives
 t -> lambda -> t to round-off, the cosine schedule, too, from t = 1e-6 on; in single precision lambda is right to
-6e-7 of itself.
+6e-7, or to 6e-7 of itself where it is larger than 1.
 
 Methods take numbers, NumPy arrays or torch tensors, and return the same.
 """
@@ -182,9 +182,10 @@ class Schedule(ABC):
 
 def _check_times(schedule: Schedule, largest: float) -> None:
     name = type(schedule).__name__
-    if not 0 < schedule.t_min < schedule.t_max <= largest:
+    if not 0 < schedule.t_min < schedule.t_max < largest:
         raise ConfigError(
-            f"{name} t_min={schedule.t_min:g}, t_max={schedule.t_max:g}: give 0 < t_min < t_max <= {largest:g}"
+            f"{name} t_min={schedule.t_min:g}, t_max={schedule.t_max:g}: give 0 < t_min < t_max < {largest:g}, such "
+            f"as {type(schedule).t_max:g}"
         )
 
 

@@ -99,7 +99,7 @@ def evaluate_score(
     Raises
     ------
     ConfigError
-        If fields or grid are others than the run's, or nothing is unseen.
+        If fields or periodic axes are others than the run's, or nothing is unseen.
     OutputExistsError
         If ``output`` exists.
 
@@ -125,6 +125,9 @@ def evaluate_score(
         )
     unseen = unseen_rows(header, pairs, data)
     seen = np.setdiff1d(np.arange(len(pairs)), unseen)
+    if pairs.seeds is not None and header["data"]["train_seeds"]:
+        # Not those by which weights were chosen.
+        seen = seen[np.isin(pairs.seeds[seen], header["data"]["train_seeds"])]
     sets = {
         f"{count} steps": draw_fields(
             model, n, pairs.resolution, solver=solver, steps=count, seed=seed, progress=progress

@@ -90,6 +90,8 @@ class Gaussian(Target):
                 f"mean of shape {tuple(self.mean.shape)}, covariance of shape {tuple(matrix.shape)}: give (d,) and a "
                 "symmetric (d, d)"
             )
+        if not (torch.isfinite(self.mean).all() and torch.isfinite(matrix).all()):
+            raise ConfigError("mean, covariance: an entry is not finite")
         values, self.vectors = torch.linalg.eigh(matrix)
         if values.min() < -1e-12 * max(float(values.max()), 1.0):
             raise ConfigError(f"covariance: its eigenvalue {float(values.min()):.3g} is negative")
@@ -104,11 +106,10 @@ class Gaussian(Target):
     def flow(self, x: Tensor, schedule: Schedule, source: float, target: float) -> Tensor:
         """Return m_t + C_t C_s^-1 (x - m_s), C = (alpha^2 covariance + sigma^2)^(1/2)."""
         s, t = schedule.level(source), schedule.level(target)
-        ratio = torch.sqrt(
-            (t.alpha**2 * self.variances + t.sigma**2) / (s.alpha**2 * self.variances + s.sigma**2)
-        )
-        along = (x.double() - s.alpha * self.mean) @ self.vectors
-        return t.alpha * self.mean + (ratio * along) @ self.vectors.T
+        mean, vectors, variances = (part.to(x.device) for part in (self.mean, self.vectors, self.variances))
+        ratio = torch.sqrt((t.alpha**2 * variances + t.sigma**2) / (s.alpha**2 * variances + s.sigma**2))
+        along = (x.double() - s.alpha * mean) @ vectors
+        return t.alpha * mean + (ratio * along) @ vectors.T
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw samples, shape (n, d)."""

@@ -84,7 +84,7 @@ class DenoisingObjective(Objective):
     """The loss of single fields; its batches are noised fields, fields and sigma."""
 
     def batch(self, model: Operator, samples: np.ndarray, epoch: int, step: int) -> Batch:
-        """Return z + sigma n, z and sigma; draws depend on the seed, the epoch and the sample alone."""
+        """Return z + sigma n, z and sigma; noise depends on the seed, the epoch and the sample alone."""
         assert isinstance(model, Denoiser)
         fields = rows_on(model.input_mean.device, self.pairs.targets, samples)
         if self.config.symmetric:
@@ -140,18 +140,23 @@ class ScoreTrainer(Trainer):
     @torch.no_grad()
     def _error(self, pairs: Pairs) -> float:
         self.model.eval()
-        own = pairs.subset(self.team.part(len(pairs)))
+        part = self.team.part(len(pairs))
         total = torch.zeros(1, dtype=torch.float64, device=self.device)
-        scale = self.model.noise_scale(pairs.resolution)
-        for start in range(0, len(own), BATCH):
-            z = self.model.normalise(own.targets[start : start + BATCH].to(self.device))
+        scale, spread = self.model.noise_scale(pairs.resolution), self.model.config.noise_std
+        for start in range(part.start, part.stop, BATCH):
+            rows = range(start, min(start + BATCH, part.stop))
+            z = self.model.normalise(pairs.targets[rows.start : rows.stop].to(self.device))
             for level, quantile in enumerate(QUANTILES):
-                rng = np.random.default_rng([self.config.seed, start, self.team.rank, level, 5])
-                noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(z.device)
-                sigma = z.new_full(
-                    (len(z),), scale * float(np.exp(self.model.config.noise_std * ndtri(quantile)))
-                )
-                difference = (self.model(z + _like(sigma, z) * noise, sigma) - z).flatten(1).norm(dim=1)
+                # Of each sample its own: the error is the same however many processes share the work.
+                draws = [
+                    np.random.default_rng([self.config.seed, row, level, 5]).standard_normal(
+                        z.shape[1:], dtype=np.float32
+                    )
+                    for row in rows
+                ]
+                sigma = z.new_full((len(z),), scale * float(np.exp(spread * ndtri(quantile))))
+                noised = z + _like(sigma, z) * torch.from_numpy(np.stack(draws)).to(z.device)
+                difference = (self.model(noised, sigma) - z).flatten(1).norm(dim=1)
                 total += (difference / z.flatten(1).norm(dim=1)).double().sum() / len(QUANTILES)
         self.team.add([total])
         return float(total) / len(pairs)

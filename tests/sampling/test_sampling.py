@@ -80,6 +80,17 @@ def test_schedules_without_inverse_are_refused_where_it_is_needed() -> None:
         ({"control": StepControl()}, "choose an adaptive solver"),
         ({"solver": "dpm-23", "times": [1.0, 0.5]}, "chooses its steps"),
         ({"shape": (3, 1)}, "not both"),
+        ({"steps": 20.0}, "whole number"),
+        ({"x": None, "shape": 4}, "shape=4"),
+        ({"x": X * torch.nan}, "not finite"),
+        ({"times": [[1.0, 0.5]]}, "times of shape"),
+        ({"solver": "dpm-fast", "times": [1.0, 0.5]}, "makes its own grid"),
+        ({"solver": "dpm++3s", "lower_order_final": True}, "belongs to multistep"),
+        ({"solver": "unipc-3", "state_hook": lambda x, level, step: x}, "corrector would undo"),
+        ({"solver": "dpm++1", "steps": 1, "final_zero": True, "end": 0.5}, "end=0.5"),
+        ({"data_hook": lambda data, x, level: data[:1]}, "data_hook returned"),
+        ({"state_hook": lambda x, level, step: None}, "state_hook returned NoneType"),
+        ({"solver": "sde-dpm++1", "noise": lambda step, x: torch.zeros(1)}, "noise returned"),
         ({"x": torch.ones(2, 1, dtype=torch.int64)}, "floating-point"),
     ],
 )
@@ -104,6 +115,8 @@ def test_prediction_by_v_needs_preserved_variance() -> None:
         ({"corrector": True, "kind": "singlestep"}, "corrector"),
         ({"kind": "adaptive", "order": 1}, "adaptive"),
         ({"kind": "singlestep", "order": 3, "r1": 0.8}, "r1=0.8"),
+        ({"r1": 0.3}, "belong to single steps"),
+        ({"form": "noise", "order": 3, "eta": 1.0, "compat": True}, "no public implementation"),
     ],
 )
 def test_bad_solvers(settings: dict, message: str) -> None:
@@ -112,7 +125,9 @@ def test_bad_solvers(settings: dict, message: str) -> None:
 
 
 def test_shape_of_the_output_is_checked() -> None:
-    with pytest.raises(ConfigError, match=r"returned \(9,\) for states of shape \(9, 1\)"):
+    with pytest.raises(
+        ConfigError, match=r"the model returned torch.float64, \(9,\) for states of torch.float64, \(9, 1\)"
+    ):
         sample(lambda x, t: x[:, 0], VP, x=X)
 
 
@@ -129,6 +144,33 @@ def test_nan_names_the_step(solver: str) -> None:
     assert len(calls) in (5, 6)
     step = {"dpm++2m": 5, "dpm-3s": 2, "sde-dpm++1": 5}.get(solver)
     assert step is None or f"step {step} of 10" in str(raised.value)
+
+
+def test_a_hook_that_ends_in_nan_is_named() -> None:
+    with pytest.raises(ConvergenceError, match="look at hooks"):
+        sample(GMM3.model(VP), VP, x=X, state_hook=lambda x, level, step: x * (math.nan if step == 20 else 1))
+
+
+def test_labels_may_be_changed_in_place() -> None:
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return 0.1 * x * t.mul_(2)[:, None]
+
+    sampler = Sampler(model, VP, "dpm++2m", 5)
+    assert torch.equal(sampler(X).x, sampler(X).x)
+
+
+def test_half_precision() -> None:
+    seen = []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(float(t[0]))
+        return torch.full_like(x, 1.5)
+
+    found = sample(
+        model, VP, "dpm++1", 2, x=torch.ones(1, 3, 256, 256, dtype=torch.float16), label=lambda t: 999 * t
+    )
+    assert found.x.dtype == torch.float16
+    assert seen[0] == 999.0
 
 
 def test_hooks_see_every_step() -> None:
@@ -193,6 +235,11 @@ def test_classifier_guidance_is_bayes() -> None:
     guided = classifier_guidance(prior.model(VP), log_probability, VP, 1.0)
     t = torch.full((9,), 0.3, dtype=torch.float64)
     np.testing.assert_allclose(guided(X, t), posterior.model(VP)(X, t), atol=1e-13)
+    # With labels in place of t for the model, t stays what sigma is of.
+    labelled = classifier_guidance(
+        lambda x, n: prior.model(VP)(x, n / 1000), log_probability, VP, 1.0, label=lambda t: 1000 * t
+    )
+    np.testing.assert_allclose(labelled(X, t), guided(X, t), atol=1e-13)
 
 
 def test_measurements_of_a_gaussian_give_its_posterior() -> None:

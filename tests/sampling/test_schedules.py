@@ -168,7 +168,7 @@ def test_edm_preconditioning() -> None:
     ("make", "message"),
     [
         (lambda: VPLinear(20.0, 0.1), "0 <= beta_0 < beta_1"),
-        (lambda: VPCosine(t_max=1.5), "t_min < t_max <= 1"),
+        (lambda: VPCosine(t_max=1.5), "t_min < t_max < 1"),
         (lambda: FlowMatching(shift=0.0), "shift=0"),
         (lambda: DiscreteSchedule([0.1, 1.2]), "between 0 and 1"),
         (lambda: DiscreteSchedule.linear().level(0.0), "t=0"),

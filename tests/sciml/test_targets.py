@@ -293,8 +293,8 @@ def test_the_best_weights_are_those_of_the_run_that_ends(burgers: Path, tmp_path
     from sciml.training import loop
 
     errors = iter([0.5, 0.1, 0.4, 0.2, 0.3])
-    monkeypatch.setattr(loop._Trainer, "_error", lambda trainer, pairs: 1.0)
-    record = loop._Trainer._record
+    monkeypatch.setattr(loop.Trainer, "_error", lambda trainer, pairs: 1.0)
+    record = loop.Trainer._record
     kept: dict[int, Tensor] = {}
 
     def observed(trainer, state, started: float) -> dict[str, float]:
@@ -304,7 +304,7 @@ def test_the_best_weights_are_those_of_the_run_that_ends(burgers: Path, tmp_path
         kept[state.epoch] = trainer.model.projection[0].weight.detach().clone()
         return found
 
-    monkeypatch.setattr(loop._Trainer, "_record", observed)
+    monkeypatch.setattr(loop.Trainer, "_record", observed)
     config, model = TrainConfig(epochs=3, n_valid=4, lr=1e-2), FNOConfig(modes=(4,), width=4)
     save = loop.save_checkpoint
 
@@ -329,7 +329,7 @@ def test_a_roll_out_that_diverges_does_not_end_the_training(
     from sciml.training import loop
 
     found = iter([math.inf, math.nan, 0.3, 0.4, 0.2, 0.5])
-    monkeypatch.setattr(loop._Trainer, "_error", lambda trainer, pairs: next(found))
+    monkeypatch.setattr(loop.Trainer, "_error", lambda trainer, pairs: next(found))
     config = TrainConfig(task="step", epochs=3, n_valid=4)
     result = train(config, burgers, tmp_path / "run", model=FNOConfig(modes=(4,), width=4))
     assert [record["valid_relative_l2"] for record in result["history"]] == [1e30, 0.3, 0.2]
@@ -375,14 +375,14 @@ def test_averages_of_weights(burgers: Path, tmp_path: Path, monkeypatch) -> None
     from sciml.training import loop
 
     seen: list[dict[str, Tensor]] = []
-    step = loop._Trainer._step
+    step = loop.Trainer._step
 
     def observed(trainer, epoch: int, batch: int) -> float:
         value = step(trainer, epoch, batch)
         seen.append({name: p.detach().clone() for name, p in trainer.model.named_parameters()})
         return value
 
-    monkeypatch.setattr(loop._Trainer, "_step", observed)
+    monkeypatch.setattr(loop.Trainer, "_step", observed)
     config = TrainConfig(ema=0.9, epochs=2, batch_size=6)
     model = FNOConfig(modes=(4,), width=4)
     train(config, burgers, tmp_path / "run", model=model)
