@@ -329,7 +329,7 @@ data_hook, state_hook, control
             raise ConfigError(
                 f"x of {x.dtype}, shape {tuple(x.shape)}: give floating-point states, samples first"
             )
-        if x.device.type == "cpu" and not torch.isfinite(x).all():
+        if x.device.type == "cpu" and not math.isfinite(_total(x).item()):
             raise ConfigError("x: a state at the start is not finite")
         if self.method.kind == "adaptive":
             control = self.control or StepControl()
@@ -362,13 +362,11 @@ data_hook, state_hook, control
             column = self.evaluation.labels([stage.level for stage in self.plan], x[:1])
             self._labels[x.dtype, x.device] = column
         labels = column.repeat(1, len(x)).unbind()
-        # A sum in half precision overflows.
-        wide = torch.promote_types(x.dtype, torch.float32)
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
             for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
                 output = evaluate(x, stage.level, labels[i], outputs[i % kept], step.ratio)
                 past.appendleft(output)
-                sums.append(output.sum(dtype=wide))
+                sums.append(_total(output))
                 if on_cpu and not math.isfinite(sums[-1].item()):
                     self._check(sums)
                 if step.correction is not None:
@@ -384,7 +382,7 @@ data_hook, state_hook, control
                     bar.update()
                     if self.state_hook is not None:
                         x.copy_(like(self.state_hook(x.clone(), stage.next, done), x, "state_hook"))
-        sums.append(x.sum(dtype=wide))
+        sums.append(_total(x))
         return x, sums
 
     def _check(self, sums: list[Tensor]) -> None:
@@ -427,6 +425,11 @@ def _operations(
             _Operation(None if once else a / b, correction, update, stage.ends and not kept and not once)
         )
     return found
+
+
+def _total(x: Tensor) -> Tensor:
+    """The sum, by which entries that are not finite are known; of half precision it would overflow."""
+    return x.sum(dtype=torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x.sum()
 
 
 def _apply(update: Update, base: Tensor, past: Sequence[Tensor], out: Tensor) -> Tensor:
