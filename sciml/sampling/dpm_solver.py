@@ -179,6 +179,20 @@ class _Operation(NamedTuple):
     in_place: bool
 
 
+class _Memory(NamedTuple):
+    """What a run works on, and leaves to the next one of the same shape."""
+
+    states: tuple[Tensor, Tensor]
+    outputs: list[Tensor]
+    column: Tensor
+    times: Tensor
+    labels: Sequence[Tensor]
+
+
+def _key(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return x.shape, x.dtype, x.device
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """`sample` with everything prepared that does not depend on the state.
@@ -218,7 +232,7 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
-    _labels: dict[tuple[torch.dtype, torch.device], Tensor] = field(init=False, repr=False)
+    _memory: dict[tuple[torch.Size, torch.dtype, torch.device], _Memory] = field(init=False, repr=False)
     _operations: list[_Operation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -262,7 +276,7 @@ data_hook, state_hook, control
             plan = singlestep_plan(solver, self.schedule, levels, orders)
         conversions = [evaluation.conversion(stage.level) for stage in plan]
         for name, value in (
-            ("_labels", {}),
+            ("_memory", {}),
             ("_operations", _operations(plan, conversions, self.data_hook is None)),
             ("method", solver),
             ("levels", levels),
@@ -346,25 +360,20 @@ data_hook, state_hook, control
         """Run the plan; return the last state and the sums of all evaluations, by which non-finite ones are known.
 
         On a GPU nothing here waits for it: after a first run the loop can be captured in a CUDA graph. States
-        and outputs share a few tensors, as memory that is asked for anew costs more than the arithmetic.
+        and outputs share a few tensors, which the next run of the same shape takes again: memory that is asked for anew
+        costs more than the arithmetic.
         """
-        states = x.clone(), torch.empty_like(x)
-        base = x = states[0]
-        kept = max(len(operation.update.weights) for operation in self._operations)
-        kept += any(operation.correction is not None for operation in self._operations)
-        outputs = [torch.empty_like(x) for _ in range(kept)]
-        past: deque[Tensor] = deque(maxlen=kept)
+        memory = self._memory.pop(_key(x), None) or self._new_memory(x)
+        states, outputs, labels = memory.states, memory.outputs, memory.labels
+        base = x = states[0].copy_(x)
+        # A model may change what it is given.
+        memory.times.copy_(memory.column.expand_as(memory.times))
+        past: deque[Tensor] = deque(maxlen=len(outputs))
         sums: list[Tensor] = []
         done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.unscaled
-        # Copied to a device once: what follows can be captured.
-        column = self._labels.get((x.dtype, x.device))
-        if column is None:
-            column = self.evaluation.labels([stage.level for stage in self.plan], x[:1])
-            self._labels[x.dtype, x.device] = column
-        labels = column.repeat(1, len(x)).unbind()
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
             for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
-                output = evaluate(x, stage.level, labels[i], outputs[i % kept], step.ratio)
+                output = evaluate(x, stage.level, labels[i], outputs[i % len(outputs)], step.ratio)
                 past.appendleft(output)
                 sums.append(_total(output))
                 if on_cpu and not math.isfinite(sums[-1].item()):
@@ -383,7 +392,20 @@ data_hook, state_hook, control
                     if self.state_hook is not None:
                         x.copy_(like(self.state_hook(x.clone(), stage.next, done), x, "state_hook"))
         sums.append(_total(x))
-        return x, sums
+        result = x.clone()
+        # Of the last shape only. Of two runs at the same time each takes or makes its own.
+        self._memory.clear()
+        self._memory[_key(x)] = memory
+        return result, sums
+
+    def _new_memory(self, x: Tensor) -> _Memory:
+        kept = max(len(operation.update.weights) for operation in self._operations)
+        kept += any(operation.correction is not None for operation in self._operations)
+        times = self.evaluation.labels([stage.level for stage in self.plan], x)
+        outputs = [torch.empty_like(x) for _ in range(kept)]
+        return _Memory(
+            (torch.empty_like(x), torch.empty_like(x)), outputs, times[:, :1].clone(), times, times.unbind()
+        )
 
     def _check(self, sums: list[Tensor]) -> None:
         finite = torch.isfinite(torch.stack(sums)).tolist()

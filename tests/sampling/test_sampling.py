@@ -159,6 +159,29 @@ def test_labels_may_be_changed_in_place() -> None:
     assert torch.equal(sampler(X).x, sampler(X).x)
 
 
+def test_runs_of_a_sampler_do_not_share_what_they_return() -> None:
+    sampler = Sampler(GMM3.model(VP), VP, "dpm++3m", 6)
+    first = sampler(X).x
+    kept = first.clone()
+    second = sampler(X + 1).x
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, second)
+    assert torch.equal(sampler(X[:4]).x, kept[:4])
+
+    # A run within a run, of the same sampler.
+    depth = 0
+
+    def nested(x: Tensor, t: Tensor) -> Tensor:
+        nonlocal depth
+        depth += 1
+        if depth == 3:
+            recursive(X + 1)
+        return GMM3.model(VP)(x, t)
+
+    recursive = Sampler(nested, VP, "dpm++3m", 6)
+    assert torch.equal(recursive(X).x, kept)
+
+
 def test_half_precision() -> None:
     seen = []
 
