@@ -350,14 +350,14 @@ data_hook, state_hook, control
             result = integrate_adaptively(self.evaluation, self.method, self.levels, x, control, progress)
             return Sampled(*result)
         x, sums = self.integrate(x, noise or SampleNoise(), progress)
-        self._check(sums)
+        self._check(sums, len(self.plan) - 1)
         return Sampled(x, len(self.plan), len(self.levels) - 1)
 
     @torch.no_grad()
     def integrate(
         self, x: Tensor, noise: Callable[[int, Tensor], Tensor], progress: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        """Run the plan; return the last state and the sums of all evaluations, by which non-finite ones are known.
+        """Run the plan; return the last state, and sums by which it is known whether all was finite (`_check`).
 
         On a GPU nothing here waits for it: after a first run the loop can be captured in a CUDA graph. States
         and outputs share a few tensors, which the next run of the same shape takes again: memory that is asked for anew
@@ -375,9 +375,8 @@ data_hook, state_hook, control
             for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
                 output = evaluate(x, stage.level, labels[i], outputs[i % len(outputs)], step.ratio)
                 past.appendleft(output)
-                sums.append(_total(output))
-                if on_cpu and not math.isfinite(sums[-1].item()):
-                    self._check(sums)
+                if not on_cpu:
+                    sums.append(_total(output))
                 if step.correction is not None:
                     # The state at which the model was evaluated is not needed any more.
                     base = _apply(step.correction, base, past, x)
@@ -386,11 +385,16 @@ data_hook, state_hook, control
                 x = _apply(step.update, base, past, base if step.in_place else states[base is states[0]])
                 if step.update.noise:
                     x.add_(like(noise(done, x), x, "noise"), alpha=step.update.noise)
+                if on_cpu and (i + 1) % len(outputs) == 0 and not math.isfinite(_total(x).item()):
+                    # A state stays so, and the first output that made it is among those that are kept.
+                    self._check([*map(_total, reversed(past)), _total(x)], i)
                 if stage.ends:
                     done += 1
                     bar.update()
                     if self.state_hook is not None:
                         x.copy_(like(self.state_hook(x.clone(), stage.next, done), x, "state_hook"))
+        if on_cpu:
+            sums = [*map(_total, reversed(past))]
         sums.append(_total(x))
         result = x.clone()
         # Of the last shape only. Of two runs at the same time each takes or makes its own.
@@ -407,16 +411,19 @@ data_hook, state_hook, control
             (torch.empty_like(x), torch.empty_like(x)), outputs, times[:, :1].clone(), times, times.unbind()
         )
 
-    def _check(self, sums: list[Tensor]) -> None:
+    def _check(self, sums: list[Tensor], last: int) -> None:
+        """Raise an error if a sum is not finite: of evaluations up to the ``last`` one, and of the state after it."""
         finite = torch.isfinite(torch.stack(sums)).tolist()
         if all(finite):
             return
-        if finite.index(False) == len(self.plan):
+        first = finite.index(False)
+        if first == len(sums) - 1:
             raise ConvergenceError(
-                "the last state is not finite, the model's outputs are: look at hooks and noise"
+                "a state is not finite, the model's outputs are: look at hooks and noise, or use a wider number type"
             )
-        stage = self.plan[finite.index(False)]
-        step = sum(s.ends for s in self.plan[: finite.index(False)]) + 1
+        number = last + 2 - len(sums) + first
+        stage = self.plan[number]
+        step = sum(s.ends for s in self.plan[:number]) + 1
         raise ConvergenceError(
             f"the model's output is not finite in step {step} of {len(self.levels) - 1}, at t={stage.level.t:.6g}: "
             "mend the model, lower its guidance scale, or start at a smaller t"
