@@ -28,6 +28,7 @@ STALE = (
     "report.html",
     "loss.png",
     "tensorboard/events.*",
+    "samples.h5",
     "evaluation-*/*.json",
     "evaluation-*/*.html",
     "evaluation-*/*.png",

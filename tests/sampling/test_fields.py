@@ -316,3 +316,6 @@ def test_command_line(
         assert error.count("\n") == 1
     with h5py.File("prior/samples.h5") as file:
         assert file["t0_fields/a"].shape == (3, 16, 16)
+    # What another model drew does not stay.
+    train(CONFIG, data, "prior", model=SMALL, progress=False, overwrite=True)
+    assert not Path("prior/samples.h5").exists()
