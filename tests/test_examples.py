@@ -30,7 +30,7 @@ def test_all_examples_are_tested_and_short() -> None:
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     for path in EXAMPLES.glob("*.py"):
         assert path.stem in tested, f"{path.name} has no test"
-        assert len(path.read_text().splitlines()) < 35
+        assert len(path.read_text().splitlines()) < 30
 
 
 def test_solve_poisson_star() -> None:

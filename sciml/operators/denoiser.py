@@ -21,7 +21,7 @@ from sciml.errors import ConfigError
 
 from .base import Operator, operator_registry
 from .fourier import with_coordinates
-from .unet import CONVOLUTIONS, POOLS, SMALLEST
+from .unet import CONVOLUTIONS, POOLS, check_depth
 
 __all__ = ["Denoiser", "DenoiserConfig"]
 
@@ -166,13 +166,7 @@ class Denoiser(Operator):
 
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if the coarsest grid would have fewer than four nodes on an axis."""
-        needed = SMALLEST * 2**self.config.depth
-        for axis, size in enumerate(space):
-            if size < needed:
-                raise ConfigError(
-                    f"axis {axis} with {size} nodes is too coarse for depth={self.config.depth}: use at least {needed} "
-                    "nodes, or a model with fewer grids"
-                )
+        check_depth(space, self.config.depth)
 
     def noise_levels(self, space: tuple[int, ...]) -> tuple[float, float]:
         """Return the least and the largest sigma of sampling at a resolution: 80 at 32 x 32 nodes.

@@ -47,6 +47,17 @@ class UNetConfig:
                 raise ConfigError(f"UNet {name}={getattr(self, name)}: it must be at least 1")
 
 
+def check_depth(space: tuple[int, ...], depth: int) -> None:
+    """Raise `ConfigError` if a grid halved ``depth`` times would have fewer than four nodes on an axis."""
+    needed = SMALLEST * 2**depth
+    for axis, size in enumerate(space):
+        if size < needed:
+            raise ConfigError(
+                f"axis {axis} with {size} nodes is too coarse for depth={depth}: use at least {needed} nodes, or a "
+                "model with fewer grids"
+            )
+
+
 class _Convolution(nn.Module):
     """Three nodes wide, around periodic axes; normalised, activated."""
 
@@ -120,13 +131,7 @@ class UNet(Operator):
 
     def check_resolution(self, space: tuple[int, ...]) -> None:
         """Raise `ConfigError` if the coarsest grid would have fewer than four nodes on an axis."""
-        needed = SMALLEST * 2**self.config.depth
-        for axis, size in enumerate(space):
-            if size < needed:
-                raise ConfigError(
-                    f"axis {axis} with {size} nodes is too coarse for depth={self.config.depth}: use at least {needed} "
-                    "nodes, or a model with fewer grids"
-                )
+        check_depth(space, self.config.depth)
 
     def map_normalised(self, a: Tensor) -> Tensor:
         """Map normalised input functions to normalised output functions, both channels last."""

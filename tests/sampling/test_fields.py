@@ -225,6 +225,9 @@ def test_distances_of_known_sets() -> None:
     assert found["spectrum"][0] == pytest.approx(np.log10(4), abs=0.1)
     # Of 1 + 2 x and x the distance is E|1 + x|.
     assert found["one_point"][0] == pytest.approx(1.1666, abs=0.02)
+    # Its unit is the deviation of the data.
+    scaled = distances(6 * data + 3, 3 * data, (1.0,), (True,))
+    assert scaled["one_point"][0] == pytest.approx(found["one_point"][0], rel=1e-9)
     assert distances(data, data, (1.0,), (True,)) == {"spectrum": [0.0], "one_point": [0.0]}
 
 

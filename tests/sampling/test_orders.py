@@ -110,6 +110,15 @@ def test_third_order_multistep_has_it_and_the_public_one_has_not(start: Tensor, 
         assert good[2] < half[2] / 9
 
 
+def test_the_corrector_adds_an_order(start: Tensor, exact: Tensor) -> None:
+    # Errors of diffusers' UniPC of order 3 on this grid; benchmarks/dpm_solver.py has both.
+    found = errors("unipc-3", start, exact, [40, 80, 160, 320])
+    assert found == pytest.approx([5.15e-3, 3.77e-4, 2.37e-5, 1.46e-6], rel=5e-3)
+    assert math.log2(found[2] / found[3]) == pytest.approx(4.0, abs=0.15)
+    second = errors(Solver(corrector=True, rule="taylor"), start, exact, [160, 320])
+    assert math.log2(second[0] / second[1]) == pytest.approx(3.0, abs=0.3)
+
+
 def test_gaussian(start: Tensor) -> None:
     wanted = GAUSSIAN.flow(start, VP, 1.0, 1e-3)
     for solver, table in (
