@@ -6,10 +6,8 @@ implementations take half the coefficient of the second derivative, and measure 
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,8 +22,9 @@ from .evaluation import DataHook, Evaluation, Model, like
 from .grids import Grid, time_grid
 from .noise import SampleNoise
 from .parametrisations import Parametrisation
-from .plans import SOLVERS, Solver, Stage, Update, fast_orders, multistep_plan, singlestep_plan
+from .plans import SOLVERS, Solver, Stage, fast_orders, multistep_plan, singlestep_plan
 from .schedules import Level, Schedule
+from .updates import Operation, Workspace, operations, total, workspace
 
 __all__ = ["Sampled", "Sampler", "StateHook", "sample"]
 
@@ -170,27 +169,8 @@ def sample(
     return sampler(x, noise=draw, progress=progress)
 
 
-class _Operation(NamedTuple):
-    """A stage by outputs that are not converted in full."""
-
-    ratio: float | None
-    correction: Update | None
-    update: Update
-    in_place: bool
-
-
-class _Memory(NamedTuple):
-    """What a run works on, and leaves to the next one of the same shape."""
-
-    states: tuple[Tensor, Tensor]
-    outputs: list[Tensor]
-    column: Tensor
-    times: Tensor
-    labels: Sequence[Tensor]
-
-
-def _key(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return x.shape, x.dtype, x.device
+def _key(x: Tensor) -> tuple[object, ...]:
+    return x.shape, x.dtype, x.device, torch.is_inference_mode_enabled()
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +212,8 @@ data_hook, state_hook, control
     plan: list[Stage] = field(init=False)
     method: Solver = field(init=False)
     evaluation: Evaluation = field(init=False)
-    _memory: dict[tuple[torch.Size, torch.dtype, torch.device], _Memory] = field(init=False, repr=False)
-    _operations: list[_Operation] = field(init=False, repr=False)
+    _spaces: dict[tuple[object, ...], Workspace] = field(init=False, repr=False)
+    _operations: list[Operation] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         solver = self.solver
@@ -276,8 +256,8 @@ data_hook, state_hook, control
             plan = singlestep_plan(solver, self.schedule, levels, orders)
         conversions = [evaluation.conversion(stage.level) for stage in plan]
         for name, value in (
-            ("_memory", {}),
-            ("_operations", _operations(plan, conversions, self.data_hook is None)),
+            ("_spaces", {}),
+            ("_operations", operations(plan, conversions, self.data_hook is None)),
             ("method", solver),
             ("levels", levels),
             ("plan", plan),
@@ -343,7 +323,7 @@ data_hook, state_hook, control
             raise ConfigError(
                 f"x of {x.dtype}, shape {tuple(x.shape)}: give floating-point states, samples first"
             )
-        if x.device.type == "cpu" and not math.isfinite(_total(x).item()):
+        if x.device.type == "cpu" and not math.isfinite(total(x).item()):
             raise ConfigError("x: a state at the start is not finite")
         if self.method.kind == "adaptive":
             control = self.control or StepControl()
@@ -359,57 +339,40 @@ data_hook, state_hook, control
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the plan; return the last state, and sums by which it is known whether all was finite (`_check`).
 
-        On a GPU nothing here waits for it: after a first run the loop can be captured in a CUDA graph. States
-        and outputs share a few tensors, which the next run of the same shape takes again: memory that is asked for anew
-        costs more than the arithmetic.
+        On a GPU nothing here waits for it: after a first run the loop can be captured in a CUDA graph.
         """
-        memory = self._memory.pop(_key(x), None) or self._new_memory(x)
-        states, outputs, labels = memory.states, memory.outputs, memory.labels
-        base = x = states[0].copy_(x)
-        # A model may change what it is given.
-        memory.times.copy_(memory.column.expand_as(memory.times))
-        past: deque[Tensor] = deque(maxlen=len(outputs))
+        space = self._spaces.pop(_key(x), None)
+        if space is None:
+            labels = self.evaluation.labels([stage.level for stage in self.plan], x)
+            space = workspace(self._operations, labels, x)
+        x = space.start(x)
         sums: list[Tensor] = []
-        done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.unscaled
+        done, on_cpu, evaluate = 0, x.device.type == "cpu", self.evaluation.output
         with tqdm(total=len(self.levels) - 1, desc="sample", disable=None if progress else True) as bar:
-            for i, (stage, step) in enumerate(zip(self.plan, self._operations, strict=True)):
-                output = evaluate(x, stage.level, labels[i], outputs[i % len(outputs)], step.ratio)
-                past.appendleft(output)
+            for i, stage in enumerate(self.plan):
+                output = evaluate(x, stage.level, space.labels[i])
                 if not on_cpu:
-                    sums.append(_total(output))
-                if step.correction is not None:
-                    # The state at which the model was evaluated is not needed any more.
-                    base = _apply(step.correction, base, past, x)
-                elif not stage.inner:
-                    base = x
-                x = _apply(step.update, base, past, base if step.in_place else states[base is states[0]])
-                if step.update.noise:
-                    x.add_(like(noise(done, x), x, "noise"), alpha=step.update.noise)
-                if on_cpu and (i + 1) % len(outputs) == 0 and not math.isfinite(_total(x).item()):
+                    sums.append(total(output))
+                z = like(noise(done, x), x, "noise") if stage.advance.noise else None
+                x, finite = space.advance(i, output, z)
+                if finite is None and on_cpu and (i + 1) % space.count == 0:
                     # A state stays so, and the first output that made it is among those that are kept.
-                    self._check([*map(_total, reversed(past)), _total(x)], i)
+                    finite = math.isfinite(total(x).item())
+                if finite is False:
+                    self._check([*map(total, space.last_outputs(i)), total(x)], i)
                 if stage.ends:
                     done += 1
                     bar.update()
                     if self.state_hook is not None:
                         x.copy_(like(self.state_hook(x.clone(), stage.next, done), x, "state_hook"))
         if on_cpu:
-            sums = [*map(_total, reversed(past))]
-        sums.append(_total(x))
+            sums = [*map(total, space.last_outputs(len(self.plan) - 1))]
+        sums.append(total(x))
         result = x.clone()
         # Of the last shape only. Of two runs at the same time each takes or makes its own.
-        self._memory.clear()
-        self._memory[_key(x)] = memory
+        self._spaces.clear()
+        self._spaces[_key(x)] = space
         return result, sums
-
-    def _new_memory(self, x: Tensor) -> _Memory:
-        kept = max(len(operation.update.weights) for operation in self._operations)
-        kept += any(operation.correction is not None for operation in self._operations)
-        times = self.evaluation.labels([stage.level for stage in self.plan], x)
-        outputs = [torch.empty_like(x) for _ in range(kept)]
-        return _Memory(
-            (torch.empty_like(x), torch.empty_like(x)), outputs, times[:, :1].clone(), times, times.unbind()
-        )
 
     def _check(self, sums: list[Tensor], last: int) -> None:
         """Raise an error if a sum is not finite: of evaluations up to the ``last`` one, and of the state after it."""
@@ -428,42 +391,3 @@ data_hook, state_hook, control
             f"the model's output is not finite in step {step} of {len(self.levels) - 1}, at t={stage.level.t:.6g}: "
             "mend the model, lower its guidance scale, or start at a smaller t"
         )
-
-
-def _operations(
-    plan: Sequence[Stage], conversions: Sequence[tuple[float, float]], linear: bool
-) -> list[_Operation]:
-    """Put what `Evaluation.unscaled` lacks into the updates; ``linear`` says that no hook is in between."""
-    found = []
-    # Where no output is used twice a x goes into the update, too.
-    once = linear and all(len(stage.advance.weights) == 1 and stage.correction is None for stage in plan)
-    for i, (stage, (a, b)) in enumerate(zip(plan, conversions, strict=True)):
-        correction, update = (
-            part
-            and replace(
-                part, weights=tuple(w * c[1] for w, c in zip(part.weights, conversions[i::-1], strict=False))
-            )
-            for part in (stage.correction, stage.advance)
-        )
-        assert update is not None
-        if once:
-            update = replace(update, scale=update.scale + stage.advance.weights[0] * a)
-        # The base is needed again within a step, to correct the next state, and where an output may be a view of it.
-        kept = i + 1 < len(plan) and plan[i + 1].correction is not None
-        found.append(
-            _Operation(None if once else a / b, correction, update, stage.ends and not kept and not once)
-        )
-    return found
-
-
-def _total(x: Tensor) -> Tensor:
-    """The sum, by which entries that are not finite are known; of half precision it would overflow."""
-    return x.sum(dtype=torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x.sum()
-
-
-def _apply(update: Update, base: Tensor, past: Sequence[Tensor], out: Tensor) -> Tensor:
-    out = base.mul_(update.scale) if out is base else torch.mul(base, update.scale, out=out)
-    for weight, output in zip(update.weights, past, strict=False):
-        if weight:
-            out.add_(output, alpha=weight)
-    return out

@@ -49,30 +49,20 @@ class Evaluation:
     def __call__(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
         """Evaluate at states x of one level, label of shape (B,)."""
         a, b = self.conversion(level)
-        return self.unscaled(x, level, label, torch.empty_like(x), a / b).mul_(b)
+        return torch.mul(self.output(x, level, label), b).add_(x, alpha=a)
 
     def conversion(self, level: Level) -> tuple[float, float]:
-        """Return (a, b) such that the result is a x + b output; behind a hook it is what the hook returns."""
-        if self.data_hook is not None:
-            return 0.0, 1.0
-        return (to_data if self.form == "data" else to_noise)(self.prediction, level)
+        """Return (a, b) such that the result is a x + b `output`."""
+        prediction = self.prediction if self.data_hook is None else "data"
+        return (to_data if self.form == "data" else to_noise)(prediction, level)
 
-    def unscaled(self, x: Tensor, level: Level, label: Tensor, out: Tensor, ratio: float | None) -> Tensor:
-        """Evaluate up to the factor b, for one pass over memory less: ratio = a / b; None is the output itself.
-
-        The result is in ``out`` but for the latter.
-        """
+    def output(self, x: Tensor, level: Level, label: Tensor) -> Tensor:
+        """Return what the model does, or behind a hook on the data what that returns."""
         output = like(self.model(x, label), x, "the model")
-        if self.data_hook is not None:
-            a, b = to_data(self.prediction, level)
-            output = like(self.data_hook((a * x).add_(output, alpha=b), x, level), x, "data_hook")
-            if self.form == "data":
-                return out.copy_(output)
-            a, b = to_noise("data", level)
-            return torch.mul(x, a, out=out).add_(output, alpha=b)
-        if ratio is None:
+        if self.data_hook is None:
             return output
-        return torch.add(output, x, alpha=ratio, out=out) if ratio else out.copy_(output)
+        a, b = to_data(self.prediction, level)
+        return like(self.data_hook((a * x).add_(output, alpha=b), x, level), x, "data_hook")
 
 
 def like(result: object, x: Tensor, source: str) -> Tensor:

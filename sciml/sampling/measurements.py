@@ -100,20 +100,18 @@ def measured_denoiser(model: Model, mask: Tensor, values: Tensor, noise: float, 
 
         correction = torch.zeros_like(x)
         residual = wanted - selected * data.detach()
-        directions: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-        direction = residual
+        # V A' and the system's matrix, of each direction before.
+        earlier: list[tuple[Tensor, Tensor, Tensor]] = []
         for _ in range(iterations):
-            moved = covariance(direction)
-            image = noise**2 * direction + selected * moved
-            for other, other_moved, other_image, square in directions:
+            moved = covariance(residual)
+            image = noise**2 * residual + selected * moved
+            for other_moved, other_image, square in earlier:
                 factor = _dot(image, other_image) / square
-                direction = direction - factor * other
                 moved, image = moved - factor * other_moved, image - factor * other_image
             square = _dot(image, image).clamp_min(torch.finfo(x.dtype).tiny)
-            directions.append((direction, moved, image, square))
+            earlier.append((moved, image, square))
             step = _dot(residual, image) / square
             correction, residual = correction + step * moved, residual - step * image
-            direction = residual
         return data.detach() + correction
 
     return denoised
