@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -187,6 +188,13 @@ def test_noise_grows_with_the_nodes() -> None:
     assert model.noise_levels((32, 32)) == (0.002, 80.0)
     assert model.noise_levels((64, 64))[1] == 160.0
     assert model.noise_scale((64, 64)) == pytest.approx(2 * np.exp(0.3))
+    objective = DenoisingObjective.__new__(DenoisingObjective)
+    objective.config = CONFIG
+    sigmas = []
+    for nodes in (8, 16):
+        objective.pairs = SimpleNamespace(targets=torch.zeros(3, nodes, nodes, 1))  # type: ignore[assignment]
+        sigmas.append(objective.batch(model, np.arange(3), 0, 0)[2])
+    assert torch.allclose(sigmas[1], 2 * sigmas[0])
 
 
 def test_runs_are_not_mistaken(folder: Path, tmp_path: Path) -> None:

@@ -316,6 +316,8 @@ def test_labels_and_dtypes() -> None:
 
     sample(model, VP, "dpm++1", 2, x=torch.ones(3, 2), label=lambda t: 1000 * t)
     assert seen[0] == (1000.0, (3,), torch.float32, torch.float32)
+    sample(model, VP, "dpm++1", 2, x=torch.ones(3, 2, dtype=torch.float16), label=lambda t: 1000 * t)
+    assert seen[2] == (1000.0, (3,), torch.float32, torch.float16)
 
 
 def test_probability_flow_by_generic_integrators() -> None:
