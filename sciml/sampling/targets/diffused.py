@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sciml.errors import ConfigError
 
-from .evaluation import Model
-from .schedules import Schedule
+from ..evaluation import Model
+from ..schedules import Schedule
 
 __all__ = ["Gaussian", "Mixture1D", "Target"]
 
