@@ -232,7 +232,7 @@ def _chosen(accept: Tensor, new: Place, old: Place, kernel: Kernel) -> Place:
     place.value = torch.where(accept, new.value, old.value)
     place.force = torch.where(column, new.force, old.force)
     if kernel.monitor is not None:
-        place.g = torch.where(column, new.g, old.g)  # type: ignore[arg-type]
+        place.g = torch.where(column, new.g, old.g)
         if "slope" in new.__dict__:
             place.slope = torch.where(column, new.slope, old.slope)
     return place

@@ -119,7 +119,7 @@ class BoundedMonitor(Monitor):
     --------
     >>> g = BoundedMonitor(lambda x: x[:, 0].exp(), least=0.1, most=1.5)
     >>> g.value(torch.tensor([[-50.0], [0.0], [50.0]])).squeeze(1).tolist()  # m M / (m + M) and M at the ends
-    [0.09375, 0.6017922163009644, 1.5]
+    [0.09375, 0.6017919778823853, 1.5]
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Mixtures of Gaussians, among them the one of forty modes that learned samplers are compared by."""
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,7 +72,7 @@ class IsotropicMixture(Density):
         square = float(self.weights @ (m**2).sum(1)) + self.d * self.deviation**2
         self.moments = (
             *(
-                Moment(f"E x_{i + 1}", float(self._centre[i]), lambda x, i=i: x[:, i])
+                Moment(f"E x_{i + 1}", float(self._centre[i]), operator.itemgetter((slice(None), i)))
                 for i in range(min(self.d, 2))
             ),
             Moment("E |x|^2", square, lambda x: x.square().sum(1)),
@@ -165,7 +166,7 @@ def digits(deviation: float = 0.1, centred: bool = False) -> IsotropicMixture:
 
 def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """Return images, shape (1797, 64), and which digit each is."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     images, labels = load_digits(return_X_y=True)
     return images / 16, labels

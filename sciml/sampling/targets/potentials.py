@@ -326,7 +326,7 @@ class Phi4Chain(Density):
     Examples
     --------
     >>> round(Phi4Chain(0.01).moments[2].value, 4)
-    0.3144
+    0.3145
     """
 
     a, beta, spacing, d = 0.1, 20.0, 0.01, 100
