@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sciml.errors import ConfigError, ConvergenceError
 
+from .metropolis import accepted
 from .noise import SampleNoise
 from .paths import Path
 from .targets import Density, checked
@@ -208,10 +209,7 @@ def _step(density: Density, x: Tensor, rule: Rule, lam: float, z: Tensor) -> tup
     if not rule.adjusted:
         return new, h, x.new_ones(())
     new_value, back, new_h = _proposal(density, new, rule, lam)
-    ratio = new_value - value - (x - back).square().sum(1) / (4 * new_h[:, 0]) + z[:, :d].square().sum(1) / 2
-    # The normalisers of both proposals differ with their steps.
-    ratio = ratio + 0.5 * d * (h / new_h).log()[:, 0]
-    accept = torch.special.log_ndtr(z[:, d]) < ratio
+    accept = accepted(x, z, new_value - value, back, 2 * h, 2 * new_h)
     return torch.where(accept[:, None], new, x), h, accept.to(x).mean()
 
 

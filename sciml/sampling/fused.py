@@ -1,12 +1,14 @@
-"""The update of a step in one pass over memory, compiled by numba (extra `fast`).
+"""What samplers do beside models and targets, in one pass over memory, compiled by numba (extra `fast`).
 
 Blocks of the state are taken through all that a step does while they are in the processor's first cache. Without it
 each product and sum is a pass of its own, and passes are nearly all that a step costs.
 """
 
+import math
+
 from sciml.solvers.compiled.lanes import compiled
 
-__all__ = ["advance"]
+__all__ = ["advance", "decide"]
 
 BLOCK = 2048
 """Numbers at once: five rows of float32 fill a first cache of 40 kB."""
@@ -52,3 +54,16 @@ def advance(numbers, output, x, base, rows, newest, keep, z, new, start, stop): 
             none = target[i] - target[i]
             bad |= none != none
     return not bad
+
+
+@compiled
+def decide(x, z, gain, back, variance, accept):  # type: ignore[no-untyped-def]
+    """Write which proposals are accepted: `sciml.sampling.metropolis.accepted` with one variance for all."""
+    n, d = x.shape
+    for i in range(n):
+        ratio = float(gain[i])
+        for j in range(d):
+            away = float(x[i, j]) - back[i, j]
+            ratio += 0.5 * float(z[i, j]) ** 2 - away * away / (2 * variance)
+        # Most are certain. Far below, where the complement has no digits, u is nearly 0, too.
+        accept[i] = ratio >= 0 or 0.5 * math.erfc(-float(z[i, d]) * math.sqrt(0.5)) < math.exp(ratio)

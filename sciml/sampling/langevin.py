@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sciml.errors import ConfigError
 
+from .metropolis import accepted
 from .monitors import Monitor
 from .targets import Density
 
@@ -195,8 +196,10 @@ class Overdamped(Kernel):
     def _mean(self, place: Place) -> tuple[Tensor, Tensor | float]:
         """Return the mean of a step from a place, and its variance."""
         h = self.h * place.g
+        if not isinstance(h, Tensor):
+            return torch.add(place.q, place.force, alpha=h), 2 * self.temperature * h
         mean = place.q + h * place.force
-        if self.monitor is not None and self.correction == "drift":
+        if self.correction == "drift":
             mean = mean + self.h * self.temperature * place.slope
         return mean, 2 * self.temperature * h
 
@@ -204,25 +207,17 @@ class Overdamped(Kernel):
         """Return the next state."""
         place, d = state.place, self.target.d
         mean, variance = self._mean(place)
-        q = mean + variance**0.5 * z[:, :d]
+        if isinstance(variance, float):
+            q = torch.add(mean, z[:, :d], alpha=variance**0.5)
+        else:
+            q = torch.addcmul(mean, variance.sqrt(), z[:, :d])
         if not self.adjusted:
             return State(self.place(q))
         proposed = self.place(q)
         back, back_variance = self._mean(proposed)
-        ratio = proposed.value - place.value + _log_normal(place.q, back, back_variance, d)
-        ratio = ratio - _log_normal(q, mean, variance, d)
-        # The last normal number as a uniform one: log u = log Phi(z). What is not a number is refused.
-        accept = torch.special.log_ndtr(z[:, d]) < ratio
+        accept = accepted(place.q, z, proposed.value - place.value, back, variance, back_variance)
         assert state.accepted is not None
         return State(_chosen(accept, proposed, place, self), accepted=state.accepted + accept)
-
-
-def _log_normal(x: Tensor, mean: Tensor, variance: Tensor | float, d: int) -> Tensor:
-    """Log of N(x; mean, variance I), with the normaliser, which differs between the two ways."""
-    if isinstance(variance, float):
-        return -(x - mean).square().sum(1) / (2 * variance)
-    variance = variance[:, 0]
-    return -(x - mean).square().sum(1) / (2 * variance) - 0.5 * d * variance.log()
 
 
 def _chosen(accept: Tensor, new: Place, old: Place, kernel: Kernel) -> Place:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from sciml.errors import ConfigError
@@ -55,5 +54,5 @@ class SampleNoise:
         counts = -(-size // 4)
         stream = np.random.Philox(key=[self.seed, step + 1])
         stream.advance(self.first * counts)
-        uniform = np.random.Generator(stream).random((len(x), 4 * counts))[:, :size]
-        return torch.from_numpy(ndtri(uniform + 2.0**-54)).view(x.shape).to(x.device, x.dtype)
+        uniform = torch.from_numpy(np.random.Generator(stream).random((len(x), 4 * counts)))[:, :size]
+        return torch.special.ndtri(uniform + 2.0**-54).view(x.shape).to(x.device, x.dtype)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sciml.errors import ConfigError, ConvergenceError
 
+from .metropolis import accepted
 from .noise import SampleNoise
 from .paths import Path
 from .targets import checked
@@ -137,7 +138,7 @@ def annealed_smc(
     rng = np.random.default_rng([seed, 1])
     known = path.known(x)
     log_weights = torch.zeros(n, dtype=torch.float64, device=device)
-    log_z, resampled, accepted, h = 0.0, 0, 0.0, step
+    log_z, resampled, total, h = 0.0, 0, 0.0, step
     before: float | None = 0.0 if known else None
     for k, lam in enumerate(tqdm(lams, desc="smc", disable=None if progress else True)):
         value, score = path.value_and_score(x, lam, known)
@@ -161,9 +162,7 @@ def annealed_smc(
             new = x + h * score + math.sqrt(2 * h) * z[:, :d]
             new_known = path.known(new)
             new_value, new_score = path.value_and_score(new, lam, new_known)
-            back = (x - new - h * new_score).square().sum(1) / (4 * h)
-            ratio = new_value - value - back + z[:, :d].square().sum(1) / 2
-            accept = torch.special.log_ndtr(z[:, d]) < ratio
+            accept = accepted(x, z, new_value - value, new + h * new_score, 2 * h, 2 * h)
             column = accept[:, None]
             x, value, score = (
                 torch.where(column, new, x),
@@ -175,6 +174,6 @@ def annealed_smc(
                 for fresh, old in zip(new_known, known, strict=True)
             )
             share = float(accept.double().mean())
-            accepted += share
+            total += share
             h *= math.exp(0.5 * (share - ACCEPTANCE))
-    return Particles(x, log_z, resampled, accepted / (len(lams) * moves), h)
+    return Particles(x, log_z, resampled, total / (len(lams) * moves), h)

@@ -96,8 +96,18 @@ class SteepDoubleWell(Line):
 
     def slope(self, x: Tensor) -> Tensor:
         """Return V'."""
-        share = torch.sigmoid(8 * x)
-        return 1.2 * x * (x**2 - 1) * (1 + 9 * share) + 0.3 * (x**2 - 1) ** 2 * 72 * share * (1 - share)
+        return self._potential_and_slope(x)[1]
+
+    def value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log_density and the score."""
+        with torch.no_grad():
+            potential, slope = self._potential_and_slope(x[:, 0])
+            return potential.neg_(), slope.neg_()[:, None]
+
+    def _potential_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        share, well = torch.sigmoid(8 * x), x.square() - 1
+        steep = 1 + 9 * share
+        return 0.3 * well.square() * steep, well * (1.2 * x * steep + 21.6 * well * share * (1 - share))
 
 
 @TARGETS.register("modified-harmonic")

@@ -104,7 +104,8 @@ class IsotropicMixture(Density):
         with torch.no_grad():
             logits, about, means, _ = self._logits(x)
             peak = logits.amax(1, keepdim=True)
-            shares = logits.sub_(peak).exp_()
+            # Below e^-60 a share is nothing, and tiny numbers are slow.
+            shares = logits.sub_(peak).clamp_(min=-60).exp_()
             total = shares.sum(1, keepdim=True)
             value = (total.log() + peak)[:, 0] - 0.5 * about.square().sum(1) / self.deviation**2
             return value, ((shares @ means) / total - about) / self.deviation**2
