@@ -36,7 +36,7 @@ class Chains:
     weights : Tensor, shape (kept, B), or None
         The monitor, where averages need it.
     diverged : Tensor, shape (B,)
-        The step at which each chain left, 0 of those that did not.
+        The step at which each chain left, 0 of those that did not. Where all have left nothing more is done.
     acceptance : float
         Share of accepted proposals, 1 of kernels that do not reject.
     """
@@ -171,6 +171,8 @@ def run_chains(
                         f"({int(gone.sum())} up to step {first + count}): take a smaller step, a monitor, or a "
                         'Metropolised kernel; on_divergence="keep" goes on with the others'
                     )
+                if (diverged > 0).all():
+                    break
             bar.update(count)
     accepted = state.accepted
     kept_states = torch.stack(states) if keep else None

@@ -69,12 +69,15 @@ class Density(ABC):
         Logarithm of the integral of exp(log_density), where it is known.
     modes : Modes or None
     moments : sequence of Moment
+    reach : float
+        Deviation of a normal law at the origin that covers where the mass is.
     """
 
     d: int
     log_z: float | None = None
     modes: Modes | None = None
     moments: Sequence[Moment] = ()
+    reach: float = 1.0
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
@@ -160,12 +163,8 @@ class Counted(Density):
 
     def __init__(self, density: Density) -> None:
         self.density, self.evaluations = density, 0
-        self.d, self.log_z, self.modes, self.moments = (
-            density.d,
-            density.log_z,
-            density.modes,
-            density.moments,
-        )
+        for name in ("d", "log_z", "modes", "moments", "reach"):
+            setattr(self, name, getattr(density, name))
 
     def log_density(self, x: Tensor) -> Tensor:
         """Count the states, and return their log_density."""

@@ -136,8 +136,8 @@ class ModifiedHarmonic(Line):
         if min(a, b, c, temperature) <= 0:
             raise ConfigError(f"a={a}, b={b}, c={c}, temperature={temperature}: they must be positive")
         self.a, self.b, self.c, self.x0, self.temperature = a, b, c, x0, temperature
-        reach = 12 * (temperature / c) ** 0.5
-        self.span = (-reach, reach)
+        self.reach = (temperature / c) ** 0.5
+        self.span = (-12 * self.reach, 12 * self.reach)
 
     def frequency(self, x: Tensor) -> Tensor:
         """Return omega, elementwise."""
@@ -180,6 +180,7 @@ class SteepPrior(Line):
     def __init__(self, k: int = 4, a: float = 2.0, count: int = 10, total: float = 17.2) -> None:
         if k < 1 or count < 0:
             raise ConfigError(f"k={k}, count={count}: give k >= 1 and count >= 0")
+        self.reach = 2.0
         self.k, self.a, self.count, self.total = k, a, count, total
         self.span = (a - 8.0, a + 8.0)
 

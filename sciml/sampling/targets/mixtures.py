@@ -66,6 +66,8 @@ class IsotropicMixture(Density):
         self.weights, self.means, self.deviation, self.d = w / w.sum(), m, float(deviation), m.shape[1]
         self.modes = Modes(torch.from_numpy(m), torch.from_numpy(self.weights))
         self._centre = self.weights @ m
+        # Of each coordinate, about the origin.
+        self.reach = float(np.sqrt((self.weights @ m**2).max() + self.deviation**2))
         constant = self.d * (np.log(self.deviation) + 0.5 * np.log(2 * np.pi))
         self._offsets = np.log(self.weights) - constant
         self._tensors: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}

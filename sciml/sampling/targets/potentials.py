@@ -43,7 +43,7 @@ class ManyWell(Density):
     def __init__(self, d: int = 32) -> None:
         if d < 2 or d % 2:
             raise ConfigError(f"d={d}: give an even number of coordinates")
-        self.d = d
+        self.d, self.reach = d, 1.7
         x, p, log_z = _line_quadrature(lambda x: 0.5 * x + 6 * x**2 - x**4, 5.0)
         self.log_z = d / 2 * (log_z + 0.5 * math.log(2 * math.pi))
         self.moments = (
@@ -86,7 +86,7 @@ class DoubleWells(Density):
     def __init__(self, d: int = 5, m: int = 5, delta: float = 4.0) -> None:
         if not 1 <= m <= d or not delta > 0:
             raise ConfigError(f"d={d}, m={m}, delta={delta}: give 1 <= m <= d and delta > 0")
-        self.d, self.m, self.delta = d, m, delta
+        self.d, self.m, self.delta, self.reach = d, m, delta, delta**0.5
         x, p, log_z = _line_quadrature(lambda x: -((x**2 - delta) ** 2), delta**0.5 + 4)
         self.log_z = m * log_z + (d - m) * 0.5 * math.log(math.pi)
         self.moments = (
@@ -123,6 +123,7 @@ class FourParticles(Density):
     """
 
     d = 6
+    reach = 3.0
 
     def __init__(self) -> None:
         # Orthonormal contrasts of four particles.
@@ -174,7 +175,7 @@ class Funnel(Density):
     def __init__(self, d: int = 10) -> None:
         if d < 2:
             raise ConfigError(f"d={d}: give two coordinates or more")
-        self.d = d
+        self.d, self.reach = d, 3.0
         self.moments = (
             Moment("E x_1", 0.0, lambda x: x[:, 0]),
             Moment("E x_1^2", 9.0, lambda x: x[:, 0].square()),
@@ -295,6 +296,7 @@ class TwoPathways(Plane):
     """
 
     rectangle = ((-3.2, 3.2), (-6.0, 6.0))
+    reach = 3.0
     # Channels are as narrow as 0.004 across, and x is smooth once y is integrated.
     nodes = (301, 16_001)
 
