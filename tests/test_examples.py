@@ -81,3 +81,11 @@ def test_sparse_sensors() -> None:
     posterior, interpolation, mean = load("sparse_sensors").main()
     assert posterior < 0.9 * interpolation
     assert posterior < 0.4 * mean
+
+
+def test_hidden_modes() -> None:
+    found = load("hidden_modes").main()
+    assert found["smc"][0] == 40
+    assert found["smc"][1] < 0.12
+    assert found["smc"][2] < 0.005
+    assert found["mala"][1] > 0.15

@@ -21,7 +21,17 @@ from .schedules import VE, FlowMatching, Level, Schedule, VPCosine, VPLinear
 from .score_evaluation import evaluate_score
 from .smc import Particles, annealed_smc
 from .stationary import stationary_averages
-from .targets import TARGETS, Density, FunctionDensity, Gaussian, IsotropicMixture, Mixture1D, Moment, Target
+from .targets import (
+    TARGETS,
+    Density,
+    FunctionDensity,
+    Gaussian,
+    IsotropicMixture,
+    Mixture1D,
+    Moment,
+    ScoreDensity,
+    Target,
+)
 
 __all__ = [
     "SOLVERS",
@@ -56,6 +66,7 @@ __all__ = [
     "Sampled",
     "Sampler",
     "Schedule",
+    "ScoreDensity",
     "Solver",
     "StepControl",
     "Target",

@@ -182,24 +182,21 @@ def _picture(density: Density, x: Tensor) -> "Figure":
         axes.hist(x[:, 0].numpy(), 80, density=True, color="0.75", label="samples")
         line = torch.linspace(float(x.min()), float(x.max()), 600, dtype=torch.float64)[:, None]
         if density.log_z is not None:
-            axes.plot(line[:, 0], torch.exp(density.log_density(line) - density.log_z), label="density")
+            curve = torch.exp(density.log_density(line) - density.log_z)
+            axes.plot(line[:, 0].numpy(), curve.numpy(), label="density")
         axes.legend(frameon=False)
         axes.set_xlabel("x")
     elif density.d == 2:
         axes = figure.add_subplot()
         low, high = np.quantile(points, [0.002, 0.998], axis=0)
         margin = 0.15 * (high - low) + 1e-9
-        grid = [
-            torch.linspace(a, b, 240, dtype=torch.float64)
-            for a, b in zip(low - margin, high + margin, strict=True)
-        ]
-        logs = density.log_density(torch.cartesian_prod(*grid)).view(240, 240).T
+        ends = zip(low - margin, high + margin, strict=True)
+        grid = [np.linspace(a, b, 240) for a, b in ends]
+        nodes = torch.cartesian_prod(*map(torch.from_numpy, grid))
+        logs = density.log_density(nodes).view(240, 240).T.numpy()
         axes.contour(*grid, logs - logs.max(), [-12, -8, -5, -3, -1.5, -0.5], colors="0.6", linewidths=0.7)
         axes.plot(points[:, 0], points[:, 1], ".", ms=2)
-        axes.set_xlabel("x_1")
-        axes.set_ylabel("x_2")
-        axes.set_xlim(grid[0][0], grid[0][-1])
-        axes.set_ylim(grid[1][0], grid[1][-1])
+        axes.set(xlabel="x_1", ylabel="x_2", xlim=grid[0][[0, -1]], ylim=grid[1][[0, -1]])
     else:
         for place, (i, j) in enumerate(((0, 1), (1, 2), (0, density.d - 1))):
             axes = figure.add_subplot(1, 3, place + 1)

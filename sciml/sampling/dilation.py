@@ -209,6 +209,8 @@ def _step(density: Density, x: Tensor, rule: Rule, lam: float, z: Tensor) -> tup
     if not rule.adjusted:
         return new, h, x.new_ones(())
     new_value, back, new_h = _proposal(density, new, rule, lam)
+    if not len(value):
+        density.log_density(x)  # It raises the error.
     accept = accepted(x, z, new_value - value, back, 2 * h, 2 * new_h)
     return torch.where(accept[:, None], new, x), h, accept.to(x).mean()
 

@@ -30,6 +30,8 @@ __all__ = [
 
 CHUNK = 2**22
 """Pairs in memory at a time."""
+MOST_TRANSPORTED = 1000
+"""Samples of Sinkhorn's divergence in a table."""
 MOST_NEWTON = 60
 """Steps for one epsilon; a handful are enough."""
 
@@ -396,8 +398,8 @@ def table(
     if reference is not None:
         fixed, scale = reference, median_distance(reference)
         measures["MMD^2"] = lambda x: mmd_squared(x, fixed, scale)
-        few = fixed[:1000]
-        measures["Sinkhorn"] = lambda x: sinkhorn_divergence(x[:1000], few, 1.0)
+        few = fixed[: min(len(x), MOST_TRANSPORTED)]
+        measures["Sinkhorn"] = lambda x: sinkhorn_divergence(x[: len(few)], few, 1.0)
     measures["KSD^2"] = lambda x: ksd_squared(x, target.score)
     if target.log_z is not None and target.d <= 5:
         measures["KL by KDE"] = lambda x: kde_divergence(x, target)

@@ -215,6 +215,8 @@ class Overdamped(Kernel):
             return State(self.place(q))
         proposed = self.place(q)
         back, back_variance = self._mean(proposed)
+        if not len(place.value):
+            self.target.log_density(q)  # It raises the error.
         accept = accepted(place.q, z, proposed.value - place.value, back, variance, back_variance)
         assert state.accepted is not None
         return State(_chosen(accept, proposed, place, self), accepted=state.accepted + accept)

@@ -1,6 +1,6 @@
 """Densities whose answers are known: for samplers of densities, and in closed form under noise for diffusion models."""
 
-from .base import TARGETS, Counted, Density, FunctionDensity, Modes, Moment, checked
+from .base import TARGETS, Counted, Density, FunctionDensity, Modes, Moment, ScoreDensity, checked
 from .diffused import Gaussian, Mixture1D, Target
 from .lines import Line, ModifiedHarmonic, SteepDoubleWell, SteepPrior
 from .mixtures import IsotropicMixture, digit_images, digits, gmm40, three_modes
@@ -32,6 +32,7 @@ __all__ = [
     "Moment",
     "MuellerBrown",
     "Phi4Chain",
+    "ScoreDensity",
     "SteepDoubleWell",
     "SteepPrior",
     "Target",

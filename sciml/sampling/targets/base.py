@@ -14,7 +14,7 @@ from torch import Tensor
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.registry import Registry
 
-__all__ = ["TARGETS", "Counted", "Density", "FunctionDensity", "Modes", "Moment", "checked"]
+__all__ = ["TARGETS", "Counted", "Density", "FunctionDensity", "Modes", "Moment", "ScoreDensity", "checked"]
 
 TARGETS: Registry[Callable[[], "Density"]] = Registry("target")
 """Densities by name; a plug-in adds its own by ``@TARGETS.register("name")`` over a class or a function."""
@@ -145,6 +145,40 @@ class FunctionDensity(Density):
             return self.function(x), self.gradient(x)
 
 
+class ScoreDensity(Density):
+    """A density of which the score alone is known, such as a score model's near zero noise.
+
+    Parameters
+    ----------
+    score : callable
+        From states (B, d) to (B, d).
+    d : int
+
+    Examples
+    --------
+    >>> normal = ScoreDensity(lambda x: -x, 2)
+    >>> normal.score(torch.ones(1, 2)).tolist()
+    [[-1.0, -1.0]]
+    """
+
+    def __init__(self, score: Callable[[Tensor], Tensor], d: int) -> None:
+        if d < 1:
+            raise ConfigError(f"d={d}: give the number of coordinates, at least 1")
+        self._score, self.d = score, d
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Raise `ConfigError`."""
+        raise ConfigError(
+            "target: of this one only the score is known; use a method without Metropolis decisions, weights or "
+            "Hessians, such as ULA or the dilation path"
+        )
+
+    def value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return nothing, (0,), in the place of log_density, and the score."""
+        with torch.no_grad():
+            return x.new_empty(0), self._score(x)
+
+
 class Counted(Density):
     """A density that counts its evaluations.
 
@@ -196,7 +230,9 @@ def checked(density: Density, x: Tensor) -> None:
             f"x of {x.dtype}, shape {tuple(x.shape)}: give floating-point states of shape (chains, {density.d})"
         )
     value, score = density.value_and_score(x)
-    for name, found, shape in (("log_density", value, x.shape[:1]), ("score", score, x.shape)):
+    parts = [("log_density", value, x.shape[:1]), ("score", score, x.shape)]
+    # Where log_density is not known, its place is empty.
+    for name, found, shape in parts[not len(value) :]:
         if found.shape != shape:
             raise ConfigError(
                 f"target: its {name} has shape {tuple(found.shape)} for states of shape {tuple(x.shape)}; it must be "
