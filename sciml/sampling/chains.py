@@ -3,23 +3,28 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sciml.errors import ConfigError, ConvergenceError
+from sciml.operators.threads import in_parts
+from sciml.solvers.compiled import kernels
 
 from .averages import Average, average
-from .langevin import Kernel, State
+from .langevin import Kernel, Overdamped, State
 from .noise import SampleNoise
 from .targets import checked
 
 __all__ = ["Chains", "run_chains"]
 
 BLOCK = 16
-"""Steps whose noise is drawn, and whose states are checked, at once. Results depend on it."""
+"""Steps whose noise is drawn at once. Results depend on it."""
+CHECKED = 64
+"""Steps after which states are looked at; which step it was is found by taking them again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ def run_chains(
     keep: bool = False,
     on_divergence: Literal["raise", "keep"] = "raise",
     bound: float = 1e10,
+    compiled: bool = False,
     progress: bool = False,
 ) -> Chains:
     """Run chains of a kernel.
@@ -102,6 +108,10 @@ def run_chains(
         What to do where a chain's state is not finite, or beyond ``bound``: raise an error, or go on with the others.
     bound : float
         Of coordinates.
+    compiled : bool
+        Run in one loop that is compiled for the processor (extra `fast`), many times as fast: `Overdamped` kernels
+        without a monitor, of float32 states on a CPU, of mixtures, `ManyWell`, `Funnel` and `SteepDoubleWell`. The
+        noise is that of another generator.
     progress : bool
         Show a bar on a terminal.
 
@@ -134,65 +144,147 @@ def run_chains(
     checked(kernel.target, x)
     if observables is None:
         observables = {moment.name: moment.of for moment in kernel.target.moments}
-    noise = SampleNoise(seed)
-    state = kernel.start(x, noise(-1, x))
+    total = burn + steps
+    run: Any = (_Compiled if compiled else _Steps)(kernel, x, seed)
+    recorded = bool(observables) or keep
     values: dict[str, list[Tensor]] = {name: [] for name in observables}
     states: list[Tensor] = []
     weights: list[Tensor] = []
     diverged = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    total = burn + steps
-
-    def record(state: State, number: int) -> None:
-        if number <= burn or (number - burn) % every:
-            return
-        for name, function in observables.items():
-            values[name].append(function(state.q))
-        if keep:
-            states.append(state.q)
-        if kernel.weighted:
-            assert isinstance(state.place.g, Tensor)
-            weights.append(state.place.g[:, 0])
-
+    number = 0
     with tqdm(total=total, desc="chains", disable=None if progress else True) as bar:
-        for block, first in enumerate(range(0, total, BLOCK)):
-            drawn = noise(block, x.new_empty((len(x), BLOCK * kernel.width)))
-            steps_of_block = drawn.view(len(x), BLOCK, kernel.width).transpose(0, 1).contiguous()
-            count, before = min(BLOCK, total - first), state
-            for i in range(count):
-                state = kernel.step(state, steps_of_block[i])
-                record(state, first + i + 1)
-            gone = _gone(state.q, bound) & (diverged == 0)
+        while number < total and not (diverged > 0).all():
+            # States are wanted at burn + every, burn + 2 every, ..., and looked at in between.
+            due = burn + (max(number - burn, 0) // every + 1) * every if recorded else total
+            before, first, last = run.saved(), number, min(due, number + CHECKED, total)
+            run.advance(first, last)
+            number = last
+            if number == due and recorded:
+                q = run.q
+                for name, function in observables.items():
+                    values[name].append(function(q))
+                if keep:
+                    states.append(q)
+                if run.weights is not None:
+                    weights.append(run.weights)
+            gone = _gone(run.q, bound) & (diverged == 0)
             if gone.any():
-                _mark(kernel, before, steps_of_block[:count], first, bound, diverged)
+                after = run.saved()
+                _mark(run, before, first, last, bound, diverged)
+                run.restore(after)
                 if on_divergence == "raise":
                     chain = int(torch.where(diverged > 0, diverged, total + 1).argmin())
                     raise ConvergenceError(
                         f"chain {chain} of {len(x)} diverged in step {int(diverged[chain])} of {total}, h={kernel.h:g} "
-                        f"({int(gone.sum())} up to step {first + count}): take a smaller step, a monitor, or a "
-                        'Metropolised kernel; on_divergence="keep" goes on with the others'
+                        f"({int(gone.sum())} up to step {last}): take a smaller step, a monitor, or a Metropolised "
+                        'kernel; on_divergence="keep" goes on with the others'
                     )
-                if (diverged > 0).all():
-                    break
-            bar.update(count)
-    accepted = state.accepted
-    kept_states = torch.stack(states) if keep else None
+            bar.update(last - first)
     return Chains(
-        torch.where((diverged > 0)[:, None], math.nan, state.q),
+        torch.where((diverged > 0)[:, None], math.nan, run.q),
         {name: torch.stack(part) for name, part in values.items()},
-        kept_states,
+        torch.stack(states) if keep else None,
         torch.stack(weights) if weights else None,
         diverged,
-        1.0 if accepted is None else float(accepted.double().mean()) / total,
+        run.acceptance(total),
     )
+
+
+class _Steps:
+    """Chains by steps of a kernel."""
+
+    def __init__(self, kernel: Kernel, x: Tensor, seed: int) -> None:
+        self.kernel, self.noise = kernel, SampleNoise(seed)
+        self.state = kernel.start(x, self.noise(-1, x))
+        self._empty = x.new_empty((len(x), BLOCK * kernel.width))
+        self._block, self._drawn = -1, x.new_empty(0)
+
+    @property
+    def q(self) -> Tensor:
+        return self.state.q
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The monitor, where averages need it."""
+        if not self.kernel.weighted:
+            return None
+        assert isinstance(self.state.place.g, Tensor)
+        return self.state.place.g[:, 0]
+
+    def saved(self) -> State:
+        return self.state
+
+    def restore(self, state: State) -> None:
+        self.state = state
+
+    def advance(self, first: int, last: int) -> None:
+        """Take steps number ``first`` to ``last``, less the latter."""
+        for step in range(first, last):
+            if step // BLOCK != self._block:
+                self._block = step // BLOCK
+                drawn = self.noise(self._block, self._empty).view(len(self._empty), BLOCK, self.kernel.width)
+                self._drawn = drawn.transpose(0, 1).contiguous()
+            self.state = self.kernel.step(self.state, self._drawn[step % BLOCK])
+
+    def acceptance(self, total: int) -> float:
+        accepted = self.state.accepted
+        return 1.0 if accepted is None else float(accepted.double().mean()) / total
+
+
+class _Compiled:
+    """The same in one loop, `sciml.sampling.compiled_chains`."""
+
+    weights = None
+
+    def __init__(self, kernel: Kernel, x: Tensor, seed: int) -> None:
+        module: Any = kernels("compiled_chains", __package__)
+        form = kernel.target.compiled()
+        if not isinstance(kernel, Overdamped) or kernel.monitor is not None or kernel.temperature != 1:
+            raise ConfigError("compiled=True: for Overdamped kernels without a monitor, of temperature 1")
+        if form is None:
+            raise ConfigError(
+                f"compiled=True: {type(kernel.target).__name__} has no compiled form; mixtures, ManyWell, Funnel and "
+                "SteepDoubleWell have"
+            )
+        if module is None or x.device.type != "cpu" or x.dtype != torch.float32:
+            raise ConfigError("compiled=True: it needs the extra fast, and float32 states on a CPU")
+        self.adjusted, self.h, self._loop = kernel.adjusted, np.float32(kernel.h), module.loop
+        self._target = module.KINDS[form[0]], form[1]
+        self._keys, width, self.n = module.keys_of(seed), module.WIDTH, len(x)
+        self._tiles = -(-self.n // width)
+        # Columns that fill the last tile are chains like the last one, which nobody looks at.
+        rows = torch.arange(self._tiles * width).clamp(max=self.n - 1)
+        self._x = x[rows].T.contiguous().numpy()
+        self._accepted = np.zeros(len(rows), np.int64)
+
+    @property
+    def q(self) -> Tensor:
+        return torch.from_numpy(self._x).T[: self.n].clone(memory_format=torch.contiguous_format)
+
+    def saved(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._x.copy(), self._accepted.copy()
+
+    def restore(self, saved: tuple[np.ndarray, np.ndarray]) -> None:
+        self._x, self._accepted = saved[0].copy(), saved[1].copy()
+
+    def advance(self, first: int, last: int) -> None:
+        """Take steps number ``first`` to ``last``, less the latter."""
+        given = *self._target, self._x, self.h, self.adjusted, first, last - first, self._keys, self._accepted
+        in_parts(lambda *part: self._loop(*given, *part), self._tiles, self._tiles)
+
+    def acceptance(self, total: int) -> float:
+        return float(self._accepted[: self.n].mean()) / total if self.adjusted else 1.0
 
 
 def _gone(q: Tensor, bound: float) -> Tensor:
     return ~(q.abs().amax(1) <= bound)
 
 
-def _mark(kernel: Kernel, state: State, noise: Tensor, first: int, bound: float, diverged: Tensor) -> None:
-    """Set the step of divergence, by taking the steps of a block again."""
-    for i, z in enumerate(noise):
-        state = kernel.step(state, z)
-        new = _gone(state.q, bound) & (diverged == 0)
-        diverged[new] = first + i + 1
+def _mark(
+    run: _Steps | _Compiled, before: Any, first: int, last: int, bound: float, diverged: Tensor
+) -> None:
+    """Set the steps of divergence, by taking steps again one by one."""
+    run.restore(before)
+    for step in range(first, last):
+        run.advance(step, step + 1)
+        diverged[_gone(run.q, bound) & (diverged == 0)] = step + 1

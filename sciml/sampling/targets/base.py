@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +95,10 @@ class Density(ABC):
     def score(self, x: Tensor) -> Tensor:
         """Return the gradient of log_density, of the shape of x, (B, d)."""
         return self.value_and_score(x)[1]
+
+    def compiled(self) -> tuple[str, np.ndarray] | None:
+        """Return a name of `sciml.sampling.compiled_chains.KINDS` and parameters, where there is such a form."""
+        return None
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw exact samples, shape (n, d), float64.

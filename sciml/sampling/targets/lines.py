@@ -109,6 +109,10 @@ class SteepDoubleWell(Line):
         steep = 1 + 9 * share
         return 0.3 * well.square() * steep, well * (1.2 * x * steep + 21.6 * well * share * (1 - share))
 
+    def compiled(self) -> tuple[str, np.ndarray]:
+        """Return the name of the compiled form."""
+        return "steep-double-well", np.zeros(1, np.float32)
+
 
 @TARGETS.register("modified-harmonic")
 class ModifiedHarmonic(Line):

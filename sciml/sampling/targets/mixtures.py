@@ -118,6 +118,11 @@ class IsotropicMixture(Density):
         component = rng.choice(len(self.weights), n, p=self.weights)
         return torch.from_numpy(self.means[component] + self.deviation * rng.standard_normal((n, self.d)))
 
+    def compiled(self) -> tuple[str, np.ndarray]:
+        """Return the name of the compiled form, with 1 / s^2, then offset and mean of each component."""
+        components = np.column_stack([self._offsets, self.means]).ravel()
+        return "mixture", np.concatenate([[self.deviation**-2], components]).astype(np.float32)
+
 
 @TARGETS.register("gmm40")
 def gmm40() -> IsotropicMixture:

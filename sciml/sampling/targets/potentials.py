@@ -67,6 +67,10 @@ class ManyWell(Density):
             score[:, ::2] = 0.5 + (12 - 4 * first.square()) * first
             return self.log_density(x), score
 
+    def compiled(self) -> tuple[str, np.ndarray]:
+        """Return the name of the compiled form."""
+        return "many-well", np.zeros(1, np.float32)
+
 
 @TARGETS.register("double-wells")
 class DoubleWells(Density):
@@ -189,11 +193,24 @@ class Funnel(Density):
         constant = 0.5 * self.d * math.log(2 * math.pi) + math.log(3)
         return -(first.square() / 18 + spread + 0.5 * (self.d - 1) * first + constant)
 
+    def value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log_density and the score."""
+        with torch.no_grad():
+            first, rest = x[:, :1], x[:, 1:]
+            inverse = torch.exp(-first)
+            spread = 0.5 * (rest.square() * inverse).sum(1, keepdim=True)
+            score = torch.cat([spread - first / 9 - 0.5 * (self.d - 1), -rest * inverse], 1)
+            return self.log_density(x), score
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw samples, shape (n, d)."""
         z = torch.from_numpy(np.random.default_rng(seed).standard_normal((n, self.d)))
         first = 3 * z[:, :1]
         return torch.cat([first, torch.exp(first / 2) * z[:, 1:]], 1)
+
+    def compiled(self) -> tuple[str, np.ndarray]:
+        """Return the name of the compiled form."""
+        return "funnel", np.zeros(1, np.float32)
 
 
 class Plane(Density):
