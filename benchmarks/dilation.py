@@ -1,5 +1,6 @@
 """Samplers of densities with hidden modes beside each other: the same evaluations of the target, five seeds."""
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from sciml.sampling import (
     TARGETS,
     DilationPath,
     GeometricPath,
+    IsotropicMixture,
     Overdamped,
     Rule,
     anneal,
@@ -29,6 +31,7 @@ from sciml.sampling.divergences import (
     weight_error,
 )
 from sciml.sampling.noise import SampleNoise
+from sciml.sampling.paths import Path
 from sciml.sampling.targets import Counted, Density
 
 N, BUDGET, SEEDS = 1000, 2000, 5
@@ -71,6 +74,22 @@ def weighted(deviation: float, schedule: str) -> Method:
     return run
 
 
+class Convolution(Path):
+    """The law of sqrt(lambda) X + sqrt(1 - lambda) Z: of a mixture its score is known, else it must be learned."""
+
+    def __init__(self, target: Density) -> None:
+        self.target = target
+
+    def at(self, lam: float) -> Density:
+        mixture = self.target.density if isinstance(self.target, Counted) else self.target
+        assert isinstance(mixture, IsotropicMixture)
+        deviation = math.sqrt(lam * mixture.deviation**2 + 1 - lam)
+        return IsotropicMixture(mixture.weights, math.sqrt(lam) * mixture.means, deviation)
+
+    def start(self, n: int, noise: Tensor, lam: float) -> Tensor:
+        return noise
+
+
 def fewer(polish: int) -> np.ndarray:
     return levels(STEPS - polish, "linear", 1 / BUDGET)
 
@@ -102,6 +121,7 @@ def methods(eta: float, wide: float) -> dict[str, Method]:
         "dilation R2, 1, cap 1, 300 of polish": annealed(
             DilationPath, fewer(300), rules["R2, 1, cap 1"], 300
         ),
+        "convolution path, exact score": annealed(Convolution, LINEAR, Rule("fixed", eta)),
         "annealed SMC, t^2": weighted(wide, "square"),
         "annealed SMC, t^4": weighted(wide, "quartic"),
         "exact samples": lambda target, seed: target.sample(N, seed + 50),

@@ -116,6 +116,10 @@ def recipe_of(config: dict[str, Any]) -> Recipe:
         raise ConfigError(
             "it was predicted by a model: evaluate that on the dataset that it was predicted from"
         )
+    if "target" in config.get("sampled_by", {}):
+        raise ConfigError(
+            "it was sampled from a density: the report beside it has how well, and what is known"
+        )
     if "sampled_by" in config:
         raise ConfigError("it was sampled from a model: compare that with its data, sciml evaluate RUN DATA")
     if "recipe" not in config:

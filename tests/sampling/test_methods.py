@@ -154,6 +154,7 @@ def test_command_line(
         ("sample --target gmm40 --budget 3", "evaluations=3"),
         ("sample --target gmm40 --step 0", "step=0"),
         (words, "exists: pass --overwrite"),
+        ("inspect three-modes-smc.h5 --verify", "it was sampled from a density"),
         ("bench", "name the comparison first (sampling)"),
         ("bench sampling --seeds 0 -o c", "seeds=0"),
     ):
