@@ -29,6 +29,8 @@ class SamplingArguments:
     """Evaluations of density and score for each sample."""
     seeds: int = 3
     """Runs of each."""
+    seed: int = 0
+    """The first seed."""
     overwrite: bool = False
     """Replace results that are there."""
     quiet: bool = False
@@ -49,7 +51,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         options.targets,
         options.methods,
         options.output,
-        Budget(options.n, options.budget),
+        Budget(options.n, options.budget, seed=options.seed),
         seeds=options.seeds,
         overwrite=options.overwrite,
         progress=not options.quiet,

@@ -14,6 +14,8 @@ __all__ = ["run"]
 
 EXAMPLE = """sciml sample runs/prior -n 64 --solver dpm++3m --steps 15
   sciml sample --target gmm40 --method smc -n 1000 -o gmm40.h5"""
+OF_FIELDS = ("solver", "steps", "resolution", "batch_size", "device")
+OF_DENSITIES = ("method", "budget", "step", "deviation")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class SampleArguments:
     budget: int = 2000
     """Of a density: evaluations of it and its score for each sample."""
     step: float | None = None
-    """Of a density: h of chains, tuned by default, or the length of the dilation's drifts, by default 1."""
+    """Of a density: h of chains, tuned by default; the length of the dilation's drifts, 1; h of smc's first moves."""
     deviation: float | None = None
     """Of a density: that of the normal law at the start; by default one that covers the target."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 0
+    n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     """Samples; by default 64 fields, or 1000 of a density."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
     """HDF5 file to write; by default RUN/samples.h5, or TARGET-METHOD.h5 with a report beside it."""
@@ -43,7 +45,7 @@ class SampleArguments:
     steps: int = 15
     """Steps of the solver, the last one of which takes away all noise that is left."""
     seed: int = 0
-    """Sample i depends on the seed and i alone."""
+    """Field i depends on the seed and i alone; samples of a density on their number, too."""
     resolution: tuple[int, ...] = ()
     """Nodes per axis; those of the training data by default."""
     batch_size: int = 50
@@ -66,8 +68,11 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         raise ConfigError(
             "give a RUN of 'sciml train score', or the name of a density by --target, and not both"
         )
-    if options.n < 0:
-        raise ConfigError(f"n={options.n}: it must be at least 1")
+    wrong = OF_FIELDS if options.target else OF_DENSITIES
+    given = [name for name in wrong if getattr(options, name) != getattr(SampleArguments(), name)]
+    if given:
+        owner = "a RUN, not to a density" if options.target else "a density (--target), not to a RUN"
+        raise ConfigError(f"--{given[0].replace('_', '-')} belongs to {owner}; leave it out")
     if options.target:
         _density(options)
     else:
@@ -77,7 +82,7 @@ def run(arguments: list[str], plugins: list[str]) -> None:
 def _fields(options: SampleArguments) -> None:
     from sciml.sampling import sample_fields
 
-    folder, n = Path(options.run), options.n or 64
+    folder, n = Path(options.run), 64 if options.n is None else options.n
     output = options.output or (folder if folder.is_dir() else folder.parent) / "samples.h5"
     path = sample_fields(
         options.run,
@@ -101,7 +106,13 @@ def _density(options: SampleArguments) -> None:
     from sciml.sampling.targets import TARGETS
 
     output = options.output or f"{options.target}-{options.method}.h5"
-    budget = Budget(options.n or 1000, options.budget, options.step, options.deviation, options.seed)
+    budget = Budget(
+        1000 if options.n is None else options.n,
+        options.budget,
+        options.step,
+        options.deviation,
+        options.seed,
+    )
     page, measures = sample_density(
         options.target, output, options.method, budget, overwrite=options.overwrite
     )

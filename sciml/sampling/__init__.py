@@ -12,6 +12,7 @@ from .grids import time_grid
 from .guidance import DynamicThreshold, classifier_free_guidance, classifier_guidance
 from .langevin import Overdamped, Underdamped
 from .measurements import Measurements, measured_denoiser, reconstruct
+from .methods import Budget, draw
 from .monitors import BoundedMonitor, FunctionMonitor, GradientMonitor, Monitor
 from .noise import SampleNoise
 from .parametrisations import edm_preconditioning
@@ -40,6 +41,7 @@ __all__ = [
     "Annealed",
     "Average",
     "BoundedMonitor",
+    "Budget",
     "Chains",
     "Density",
     "DilationPath",
@@ -78,6 +80,7 @@ __all__ = [
     "average",
     "classifier_free_guidance",
     "classifier_guidance",
+    "draw",
     "draw_fields",
     "edm_preconditioning",
     "effective_sample_size",

@@ -108,7 +108,8 @@ def effective_sample_size(values: Tensor | np.ndarray) -> float:
     x = _values(values)
     n, chains = x.shape
     if n < 4:
-        return float(x.size) if float(np.ptp(x)) > 0 else float("nan")
+        # Of so few states nothing is known but that chains are independent.
+        return float(chains) if chains > 1 and float(np.ptp(x)) > 0 else float("nan")
     within, between = x.var(0, ddof=1).mean(), x.mean(0).var(ddof=1) if chains > 1 else 0.0
     total = within * (n - 1) / n + between
     if not total > 0:

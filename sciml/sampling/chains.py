@@ -36,7 +36,7 @@ class Chains:
     x : Tensor, shape (B, d)
         Their last states; nan of those that diverged.
     values : dict from name to Tensor, shape (kept, B)
-        Observables of the states that were kept.
+        Observables of the states that were kept; of none where all chains diverged before.
     states : Tensor, shape (kept, B, d), or None
     weights : Tensor, shape (kept, B), or None
         The monitor, where averages need it.
@@ -95,7 +95,7 @@ def run_chains(
     steps : int
         After those of ``burn``.
     seed : int
-        The noise of chain i depends on the seed and i alone.
+        The noise of chain i depends on the seed and i alone. To go on from a run take another one.
     burn : int
         Steps of which nothing is kept.
     every : int
@@ -107,7 +107,7 @@ def run_chains(
     on_divergence : {"raise", "keep"}
         What to do where a chain's state is not finite, or beyond ``bound``: raise an error, or go on with the others.
     bound : float
-        Of coordinates.
+        Of coordinates. It is looked at every 64 steps, and where a state is kept.
     compiled : bool
         Run in one loop that is compiled for the processor (extra `fast`), many times as fast: `Overdamped` kernels
         without a monitor, of float32 states on a CPU, of mixtures, `ManyWell`, `Funnel` and `SteepDoubleWell`. The
@@ -135,9 +135,9 @@ def run_chains(
     >>> abs(found.average("E x").mean - -0.383) < 4 * found.average("E x").error
     True
     """
-    if steps < 1 or burn < 0 or every < 1:
+    if steps < 1 or burn < 0 or not 1 <= every <= steps:
         raise ConfigError(
-            f"steps={steps}, burn={burn}, every={every}: give steps >= 1, burn >= 0, every >= 1"
+            f"steps={steps}, burn={burn}, every={every}: give steps >= 1, burn >= 0, and every from 1 to steps"
         )
     if on_divergence not in ("raise", "keep"):
         raise ConfigError(f"on_divergence={on_divergence!r}: choose raise or keep")
@@ -162,7 +162,7 @@ def run_chains(
             if number == due and recorded:
                 q = run.q
                 for name, function in observables.items():
-                    values[name].append(function(q))
+                    values[name].append(_observed(name, function, q))
                 if keep:
                     states.append(q)
                 if run.weights is not None:
@@ -170,7 +170,7 @@ def run_chains(
             gone = _gone(run.q, bound) & (diverged == 0)
             if gone.any():
                 after = run.saved()
-                _mark(run, before, first, last, bound, diverged)
+                _mark(run, before, first, last, bound, diverged, gone)
                 run.restore(after)
                 if on_divergence == "raise":
                     chain = int(torch.where(diverged > 0, diverged, total + 1).argmin())
@@ -182,11 +182,11 @@ def run_chains(
             bar.update(last - first)
     return Chains(
         torch.where((diverged > 0)[:, None], math.nan, run.q),
-        {name: torch.stack(part) for name, part in values.items()},
-        torch.stack(states) if keep else None,
+        {name: torch.stack(part) if part else x.new_empty((0, len(x))) for name, part in values.items()},
+        (torch.stack(states) if states else x.new_empty((0, *x.shape))) if keep else None,
         torch.stack(weights) if weights else None,
         diverged,
-        run.acceptance(total),
+        run.acceptance(number),
     )
 
 
@@ -250,7 +250,7 @@ class _Compiled:
             raise ConfigError("compiled=True: it needs the extra fast, and float32 states on a CPU")
         self.adjusted, self.h, self._loop = kernel.adjusted, np.float32(kernel.h), module.loop
         self._target = module.KINDS[form[0]], form[1]
-        self._keys, width, self.n = module.keys_of(seed), module.WIDTH, len(x)
+        self._keys, width, self.n = module.keys_of(SampleNoise(seed).seed), module.WIDTH, len(x)
         self._tiles = -(-self.n // width)
         # Columns that fill the last tile are chains like the last one, which nobody looks at.
         rows = torch.arange(self._tiles * width).clamp(max=self.n - 1)
@@ -276,15 +276,26 @@ class _Compiled:
         return float(self._accepted[: self.n].mean()) / total if self.adjusted else 1.0
 
 
+def _observed(name: str, function: Callable[[Tensor], Tensor], q: Tensor) -> Tensor:
+    value = function(q)
+    if value.shape != q.shape[:1]:
+        raise ConfigError(
+            f"observable {name!r}: it has shape {tuple(value.shape)} for states of shape {tuple(q.shape)}; it must be "
+            f"({len(q)},)"
+        )
+    # A view would keep all of the states.
+    return value.clone()
+
+
 def _gone(q: Tensor, bound: float) -> Tensor:
     return ~(q.abs().amax(1) <= bound)
 
 
 def _mark(
-    run: _Steps | _Compiled, before: Any, first: int, last: int, bound: float, diverged: Tensor
+    run: _Steps | _Compiled, before: Any, first: int, last: int, bound: float, diverged: Tensor, gone: Tensor
 ) -> None:
-    """Set the steps of divergence, by taking steps again one by one."""
+    """Set the steps at which chains left that are gone, by taking steps again one by one."""
     run.restore(before)
     for step in range(first, last):
         run.advance(step, step + 1)
-        diverged[_gone(run.q, bound) & (diverged == 0)] = step + 1
+        diverged[_gone(run.q, bound) & (diverged == 0) & gone] = step + 1

@@ -1,7 +1,9 @@
 """Samples of densities as datasets, with a report beside them, and methods compared on targets."""
 
+import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,10 @@ from .targets import TARGETS, Density
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["compare_methods", "sample_density"]
+__all__ = ["compare_methods", "measure_rows", "sample_density"]
 
+EXACT = "exact samples"
+MEASURES = ("modes", "weight error", "MMD^2", "moments off")
 SHOWN = 2000
 """Samples in a picture."""
 
@@ -92,8 +96,8 @@ def sample_density(
     budget, started = budget or Budget(), time.process_time()
     found = draw(density, method, budget)
     seconds = time.process_time() - started
-    _write(output, target, density, method, budget, found, seconds)
     measures = table(found.x, density)
+    _write(output, target, density, method, budget, found, seconds)
     page = _report(folder, target, density, method, budget, found, measures, seconds)
     return page, measures
 
@@ -151,7 +155,7 @@ def _report(
     report.section("Measures")
     report.text(
         "Beside each value that of as many exact samples, where there are such: no measure is 0 for these. The Stein "
-        "discrepancy does not see the weights of modes."
+        "discrepancy does not see the weights of modes. Sinkhorn's epsilon and the length of KSD's kernel are 1."
     )
     report.table(["measure", "samples", "exact samples", "true value"], measure_rows(density, measures))
     return report.save()
@@ -254,68 +258,87 @@ def compare_methods(
     densities = {name: TARGETS[name]() for name in targets}
     if not overwrite:
         refuse_existing(folder / "report.html")
-    head = ["target", "method", "evaluations", "modes", "weight error", "MMD^2", "moments off", "CPU s"]
+    head = ["target", "method", "evaluations", *MEASURES, "CPU s"]
     rows: list[list[object]] = []
-    plan = [(target, method) for target in targets for method in (*methods, "exact samples")]
+    results: list[dict[str, Any]] = []
+    plan = [(target, method) for target in targets for method in (*methods, EXACT)]
     with tqdm(total=len(plan) * seeds, desc="bench", disable=None if progress else True) as bar:
         for target, method in plan:
-            row = _compared(densities[target], method, budget, seeds, bar)
-            if row is not None:
-                rows.append([target, method, *row])
+            found = _compared(densities[target], method, budget, seeds, bar)
+            if found is None:
+                continue
+            results.append({"target": target, "method": method, "runs": found})
+            rows.append([target, method, *_cells(found)])
     report = Report("Samplers of densities beside each other", folder)
     report.text(
         f"{budget.n} samples, {budget.evaluations} evaluations of density and score for each, mean and deviation of "
-        f"{seeds} seeds. Moments off: the largest error of a known moment, in deviations of single samples."
+        f"{seeds} seeds from {budget.seed} on. Moments off: the largest error of a known moment, in parts of it, or of "
+        "1 where it is less."
     )
     report.table(head, rows)
-    write_json(folder / "results.json", {"head": head, "rows": rows, "n": budget.n, "seeds": seeds})
+    write_json(
+        folder / "results.json",
+        {
+            "n": budget.n,
+            "evaluations": budget.evaluations,
+            "seeds": list(range(budget.seed, budget.seed + seeds)),
+            "results": results,
+        },
+    )
     report.save()
     return head, rows
 
 
-def _compared(density: Density, method: str, budget: Budget, seeds: int, bar: Any) -> list[object] | None:
-    """Return what seeds give, None of exact samples that there are not."""
-    found: list[list[float]] = []
+def _compared(
+    density: Density, method: str, budget: Budget, seeds: int, bar: Any
+) -> list[dict[str, float]] | None:
+    """Return what each seed gives, nothing of one that diverged; None of exact samples that there are not."""
+    found: list[dict[str, float]] = []
     for seed in range(budget.seed, budget.seed + seeds):
         bar.update()
-        started = time.process_time()
-        spent = 0.0
-        try:
-            if method == "exact samples":
+        started, spent = time.process_time(), 0.0
+        if method == EXACT:
+            try:
                 x = density.sample(budget.n, seed + 10_000)
-            else:
-                drawn = draw(
-                    density, method, Budget(budget.n, budget.evaluations, budget.step, budget.deviation, seed)
-                )
-                x, spent = drawn.x, drawn.evaluations
-        except ConvergenceError:
-            return ["diverges", *["-"] * 5]
-        except ConfigError:
-            return None
+            except ConfigError:
+                bar.update(seeds - 1)
+                return None
+        else:
+            try:
+                drawn = draw(density, method, replace(budget, seed=seed))
+            except ConvergenceError:
+                found.append({})
+                continue
+            x, spent = drawn.x, drawn.evaluations
         seconds = time.process_time() - started
-        found.append([spent, *_measured(density, x), seconds])
-    mean, spread = np.mean(found, 0), np.std(found, 0)
-    cells = [
-        "-" if np.isnan(m) else f"{m:.3g} +- {s:.2g}" for m, s in zip(mean[1:-1], spread[1:-1], strict=True)
-    ]
-    return [f"{mean[0]:.0f}", *cells, f"{mean[-1]:.1f}"]
+        found.append({"evaluations": spent, **_measured(density, x), "CPU s": seconds})
+    return found
 
 
-def _measured(density: Density, x: Tensor) -> list[float]:
-    """Return modes, weight error, MMD^2 and the worst moment; nan of what is not known."""
-    modes = density.modes
-    counted = modes is not None and len(modes.weights) <= 100
-    try:
-        distance = mmd_squared(x, density.sample(2000, 99))
-    except ConfigError:
-        distance = float("nan")
-    off = []
-    for moment in density.moments:
-        values = moment.of(x)
-        off.append(abs(float(values.mean()) - moment.value) / max(float(values.std()), 1e-12))
-    return [
-        float(modes_found(x, modes)) if counted else float("nan"),  # type: ignore[arg-type]
-        weight_error(x, modes) if counted else float("nan"),  # type: ignore[arg-type]
-        distance,
-        max(off) if off else float("nan"),
-    ]
+def _cells(found: list[dict[str, float]]) -> list[object]:
+    """Return mean and deviation of runs that did not diverge, and how many did."""
+    kept = [run for run in found if run]
+    if not kept:
+        return ["diverges", *["-"] * (len(MEASURES) + 1)]
+    lost = f" ({len(found) - len(kept)} of {len(found)} diverged)" if len(kept) < len(found) else ""
+    cells: list[object] = [f"{np.mean([run['evaluations'] for run in kept]):.0f}{lost}"]
+    for name in MEASURES:
+        values = [run[name] for run in kept if name in run]
+        cells.append(f"{np.mean(values):.3g} +- {np.std(values):.2g}" if values else "-")
+    return [*cells, f"{np.mean([run['CPU s'] for run in kept]):.1f}"]
+
+
+def _measured(density: Density, x: Tensor) -> dict[str, float]:
+    """Return modes, weight error, MMD^2 and the worst moment, as far as these are known."""
+    found: dict[str, float] = {}
+    if density.modes is not None and len(density.modes.weights) <= 100:
+        found["modes"] = float(modes_found(x, density.modes))
+        found["weight error"] = weight_error(x, density.modes)
+    with contextlib.suppress(ConfigError):
+        found["MMD^2"] = mmd_squared(x, density.sample(2000, 99))
+    if density.moments:
+        found["moments off"] = max(
+            abs(float(moment.of(x).mean()) - moment.value) / max(abs(moment.value), 1.0)
+            for moment in density.moments
+        )
+    return found

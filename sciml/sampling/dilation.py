@@ -27,7 +27,7 @@ from sciml.errors import ConfigError, ConvergenceError
 from .metropolis import accepted
 from .noise import SampleNoise
 from .paths import Path
-from .targets import Density, checked
+from .targets import Density, checked, required
 
 __all__ = ["Annealed", "Rule", "anneal"]
 
@@ -70,6 +70,11 @@ class Rule:
     adjusted: bool = False
 
     def __post_init__(self) -> None:
+        if self.kind == "population" and self.adjusted:
+            raise ConfigError(
+                "rule kind='population', adjusted=True: the step depends on all proposals, each of which is accepted "
+                "alone; take 'drift'"
+            )
         kinds = ("fixed", "proportional", "drift", "population", "corrected")
         if self.kind not in kinds:
             raise ConfigError(f"rule kind={self.kind!r}: choose {', '.join(kinds)}")
@@ -103,7 +108,7 @@ class Annealed:
     ----------
     x : Tensor, shape (n, d)
     acceptance : float
-        Of Metropolised steps, else 1.
+        Of the Metropolised steps, 1 if there were none.
     """
 
     x: Tensor
@@ -135,7 +140,7 @@ def anneal(
         Growing, such as from `sciml.sampling.paths.levels`.
     rule : Rule
     n : int
-        Particles.
+        Particles, where x is not given.
     x : Tensor, shape (n, d), optional
         Where they begin; the path's own start by default.
     polish : int
@@ -146,7 +151,8 @@ def anneal(
     seed : int
         The noise of particle i depends on the seed and i alone.
     bound : float
-        Of coordinates: beyond it a particle diverges, even if larger lambdas would bring it back.
+        Of coordinates: a particle that is beyond it, at one of every 16 steps, has diverged, even if larger lambdas
+        would bring it back.
     dtype, device
         Of the states, where x is not given.
     progress : bool
@@ -198,7 +204,8 @@ def anneal(
                 f"{bad} of {len(x)} particles diverged by step {k + 1} of {len(plan)}, lambda={lam:.4g}, h up to "
                 f"{float(h.nan_to_num().max()):.3g}: start at a larger lambda, or take steps in proportion to it"
             )
-    return Annealed(x, float(accepted) / len(plan))
+    adjusted = sum(each.adjusted for _, each in plan)
+    return Annealed(x, float(accepted) / adjusted if adjusted else 1.0)
 
 
 def _step(density: Density, x: Tensor, rule: Rule, lam: float, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -207,11 +214,9 @@ def _step(density: Density, x: Tensor, rule: Rule, lam: float, z: Tensor) -> tup
     value, mean, h = _proposal(density, x, rule, lam)
     new = mean + (2 * h).sqrt() * z[:, :d]
     if not rule.adjusted:
-        return new, h, x.new_ones(())
+        return new, h, x.new_zeros(())
     new_value, back, new_h = _proposal(density, new, rule, lam)
-    if not len(value):
-        density.log_density(x)  # It raises the error.
-    accept = accepted(x, z, new_value - value, back, 2 * h, 2 * new_h)
+    accept = accepted(x, z, new_value - required(density, x, value), back, 2 * h, 2 * new_h)
     return torch.where(accept[:, None], new, x), h, accept.to(x).mean()
 
 

@@ -319,7 +319,9 @@ def kde_divergence(x: Tensor, target: Density, *, leave_one_out: bool = False) -
         raise ConfigError(f"target of {d} coordinates: its log_z must be known, and d at most 5")
     factor = n ** (-1 / (d + 4))
     covariance = torch.cov(x.T).reshape(d, d) * factor**2
-    lower = torch.linalg.cholesky(covariance)
+    lower, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        raise ConfigError(f"x: {n} samples in fewer than {d} dimensions have no kernel density estimate")
     z = torch.linalg.solve_triangular(lower, x.T, upper=False).T
     constant = float(lower.diagonal().log().sum()) + 0.5 * d * math.log(2 * math.pi)
     logs = []
@@ -379,7 +381,8 @@ def table(
     Returns
     -------
     dict
-        From the measure's name to {"value", "exact"}; the latter nan where the target has no exact samples.
+        From the measure's name to {"value", "exact"}; the latter nan where the target has no exact samples, both where
+        the measure cannot be taken. Sinkhorn's epsilon and the length of KSD's kernel are 1.
 
     Examples
     --------
@@ -411,6 +414,14 @@ def table(
     for moment in target.moments:
         measures[moment.name] = lambda x, of=moment.of: float(of(x.double()).mean())  # type: ignore[misc]
     return {
-        name: {"value": of(x), "exact": math.nan if exact is None else of(exact)}
+        name: {"value": _or_nan(of, x), "exact": math.nan if exact is None else _or_nan(of, exact)}
         for name, of in measures.items()
     }
+
+
+def _or_nan(measure: Callable[[Tensor], float], x: Tensor) -> float:
+    """Return nan where a measure cannot be taken, as of samples that are all the same."""
+    try:
+        return measure(x)
+    except (ConfigError, ConvergenceError):
+        return math.nan

@@ -23,23 +23,22 @@ from sciml.errors import ConfigError
 
 from .metropolis import accepted
 from .monitors import Monitor
-from .targets import Density
+from .targets import Density, required
 
 __all__ = ["Kernel", "Overdamped", "State", "Underdamped"]
 
-SCHEMES = {
-    "BAOAB": "the smallest error of averages of positions",
-    "ABOBA": "one force in the middle",
-    "OBABO": "the scheme of Bussi and Parrinello",
-    "ASA": "stochastic position Verlet: B and O in one exact step",
-}
+SCHEMES = ("BAOAB", "ABOBA", "OBABO", "ASA")
+"""Of `Underdamped`. The first has the smallest error of averages of positions; the last is stochastic Verlet."""
 
 
 class Place:
     """What is known of states q, found when it is asked for."""
 
-    def __init__(self, q: Tensor, target: Density, monitor: Monitor | None, temperature: float) -> None:
+    def __init__(
+        self, q: Tensor, target: Density, monitor: Monitor | None, temperature: float, slopes: bool
+    ) -> None:
         self.q, self._target, self._monitor, self._temperature = q, target, monitor, temperature
+        self._slopes = slopes
 
     @functools.cached_property
     def _value_and_score(self) -> tuple[Tensor, Tensor]:
@@ -64,7 +63,9 @@ class Place:
     @functools.cached_property
     def g(self) -> Tensor | float:
         """The monitor, shape (B, 1), or 1 without one."""
-        return 1.0 if self._monitor is None else self._monitored[0]
+        if self._monitor is None:
+            return 1.0
+        return self._monitored[0] if self._slopes else self._monitor.value(self.q)
 
     @functools.cached_property
     def slope(self) -> Tensor:
@@ -105,6 +106,9 @@ class Kernel(ABC):
     h : float
         Step, in real time or where there is a monitor in that of s.
     monitor : Monitor or None
+    temperature : float
+    correction : str
+        What is done about the monitor's bias; "weights" needs no gradient of it.
     width : int
         Normal numbers that a step of one chain takes.
     weighted : bool
@@ -115,6 +119,7 @@ class Kernel(ABC):
     h: float
     monitor: Monitor | None
     temperature: float
+    correction: str
     width: int
     weighted = False
 
@@ -124,7 +129,7 @@ class Kernel(ABC):
 
     def place(self, q: Tensor) -> Place:
         """Return states as places."""
-        return Place(q, self.target, self.monitor, self.temperature)
+        return Place(q, self.target, self.monitor, self.temperature, self.correction != "weights")
 
     @abstractmethod
     def start(self, q: Tensor, z: Tensor) -> State:
@@ -215,9 +220,8 @@ class Overdamped(Kernel):
             return State(self.place(q))
         proposed = self.place(q)
         back, back_variance = self._mean(proposed)
-        if not len(place.value):
-            self.target.log_density(q)  # It raises the error.
-        accept = accepted(place.q, z, proposed.value - place.value, back, variance, back_variance)
+        gain = proposed.value - required(self.target, place.q, place.value)
+        accept = accepted(place.q, z, gain, back, variance, back_variance)
         assert state.accepted is not None
         return State(_chosen(accept, proposed, place, self), accepted=state.accepted + accept)
 
@@ -259,7 +263,7 @@ class Underdamped(Kernel):
     sweeps : int
         Of A.
     tolerance : float
-        Stop sweeps of a chain below this change, and allow 100; 0: as many as ``sweeps`` says.
+        Stop sweeps of a chain below this change, or after 100, where they do not contract; 0: as many as ``sweeps``.
     temperature : float
 
     Raises
@@ -340,7 +344,8 @@ class Underdamped(Kernel):
         lost = -torch.expm1(-2 * rate) if isinstance(rate, Tensor) else -math.expm1(-2 * rate)
         result = decay * p + (lost * self.temperature) ** 0.5 * z
         if forced:
-            result = result + (1 - decay) / self.friction * place.force
+            gone = -torch.expm1(-rate) if isinstance(rate, Tensor) else -math.expm1(-rate)
+            result = result + gone / self.friction * place.force
         if self.monitor is not None and (self.correction == "tilde" or (forced and self.correction == "hat")):
             shift = -torch.expm1(-rate) / (self.friction * place.g)  # type: ignore[arg-type]
             result = result + shift * self.temperature * place.slope

@@ -26,6 +26,8 @@ __all__ = ["METHODS", "Budget", "Drawn", "draw"]
 
 TUNING = 60
 """Steps that tune h."""
+APART = 2**40
+"""Number of the first of these, whose noise no later step has again."""
 POLISH = 0.15
 """Share of the dilation's budget that is spent at the target."""
 LEAST_BUDGET = 100
@@ -42,10 +44,13 @@ class Budget:
     evaluations : int
         Of the target by each; density and score at once count once.
     step : float or None
-        h of Langevin chains, or the length of the dilation's drifts; tuned, or 1, by default.
+        h of Langevin chains, tuned by default; the length of the dilation's drifts, 1; h of the first moves of smc,
+        which then follows the acceptance.
     deviation : float or None
-        Of the start; the target's ``reach`` by default.
+        Of the start; the target's ``reach`` by default. The dilation path begins in the origin, and takes it for the
+        states by which the steps of its polish are tuned.
     seed : int
+        Samples depend on it and on ``n``: steps are tuned by all chains.
 
     Raises
     ------
@@ -93,22 +98,22 @@ class Drawn:
 def _start(target: Density, budget: Budget) -> Tensor:
     deviation = target.reach if budget.deviation is None else budget.deviation
     empty = torch.empty((budget.n, target.d), dtype=torch.float64)
-    return deviation * SampleNoise(budget.seed)(-2, empty)
+    return deviation * SampleNoise(budget.seed)(APART - 1, empty)
 
 
 def _tuned(target: Density, budget: Budget) -> tuple[Tensor, float, int]:
     """Return states, h, and how many steps it took to find it."""
-    x = _start(target, budget)
+    x, noise = _start(target, budget), SampleNoise(budget.seed)
     if budget.step is not None:
         return x, budget.step, 0
-    h, noise = (0.1 * target.reach) ** 2, SampleNoise(budget.seed + 1)
+    h = (0.1 * target.reach) ** 2
     state = None
     for k in range(TUNING):
         kernel = Overdamped(target, h, adjusted=True)
         if state is None:
             state = kernel.start(x, x)
         before = state.accepted
-        state = kernel.step(state, noise(k, x.new_empty((len(x), kernel.width))))
+        state = kernel.step(state, noise(APART + k, x.new_empty((len(x), kernel.width))))
         assert state.accepted is not None
         assert before is not None
         share = float((state.accepted - before).double().mean())
@@ -163,16 +168,16 @@ def _smc(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
 
 
 METHODS: dict[str, Callable[[Density, Budget], tuple[Tensor, float, float]]] = {
-    "ula": _chains(lambda target, h: Overdamped(target, h / 2)),
+    "ula": _chains(lambda target, h: Overdamped(target, h / 4)),
     "mala": _chains(lambda target, h: Overdamped(target, h, adjusted=True)),
     # A step of h^(1/2) in momenta is one of h in positions.
     "baoab": _chains(lambda target, h: Underdamped(target, math.sqrt(h))),
     "dilation": _dilation,
     "smc": _smc,
 }
-"""ula: unadjusted Langevin chains at half the tuned step; mala: Metropolised ones; baoab: underdamped ones; dilation:
-drifts of a fixed length along the dilation path, then Metropolised steps; smc: annealed sequential Monte Carlo along
-the geometric path, the one that gets weights of modes right."""
+"""ula: unadjusted Langevin chains at a quarter of the tuned step; mala: Metropolised ones; baoab: underdamped ones;
+dilation: drifts of a fixed length along the dilation path, then Metropolised steps; smc: annealed sequential Monte
+Carlo along the geometric path, the one that gets weights of modes right."""
 
 
 def draw(target: Density, method: str = "smc", budget: Budget | None = None) -> Drawn:

@@ -37,7 +37,7 @@ def accepted(
     back : Tensor, shape (B, d)
         m(y).
     variance, back_variance : Tensor, shape (B, 1), or float
-        v(x) and v(y).
+        v(x) and v(y); numbers must be the same.
 
     Examples
     --------
@@ -48,6 +48,7 @@ def accepted(
     """
     d = x.shape[1]
     if isinstance(variance, float) and isinstance(back_variance, float):
+        assert variance == back_variance
         fast = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
         if fast and is_plain(x, z, gain, back) and (module := _kernels()) is not None:
             accept = torch.empty(len(x), dtype=torch.bool)

@@ -38,8 +38,20 @@ def _differentiated(function: Scalar, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = _scalar(function, x)
-        (gradient,) = torch.autograd.grad(value.sum(), x)
+        if not value.requires_grad:  # A constant.
+            return value, torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, materialize_grads=True)
     return value.detach(), gradient
+
+
+def _given(gradient: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    found = gradient(x)
+    if found.shape != x.shape:
+        raise ConfigError(
+            f"monitor: its gradient has shape {tuple(found.shape)} for states of shape {tuple(x.shape)}; it must be "
+            "the same"
+        )
+    return found
 
 
 def _scalar(function: Scalar, x: Tensor) -> Tensor:
@@ -80,15 +92,16 @@ class FunctionMonitor(Monitor):
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return g and its gradient."""
         if self.gradient is not None:
-            return self.value(x), self.gradient(x)
+            return self.value(x), _given(self.gradient, x)
         value, gradient = _differentiated(self.function, x)
         return self._positive(value, x), gradient
 
     @staticmethod
     def _positive(value: Tensor, x: Tensor) -> Tensor:
         # Of states that are not finite nothing is said here: samplers find these.
-        if (value <= 0).any():
-            row = int((value <= 0).nonzero()[0])
+        bad = (value <= 0) & torch.isfinite(x).all(1)
+        if bad.any():
+            row = int(bad.nonzero()[0])
             raise ConvergenceError(
                 f"monitor: g={float(value[row]):.4g} at x={x[row].tolist()[:4]}; it must be positive everywhere, for "
                 "instance by BoundedMonitor"
@@ -155,15 +168,17 @@ class BoundedMonitor(Monitor):
             inner, gradient = _differentiated(self.function, x)
         else:
             with torch.no_grad():
-                inner, gradient = _scalar(self.function, x), self.gradient(x)
+                inner, gradient = _scalar(self.function, x), _given(self.gradient, x)
         g, rate = self._bounded(inner)
         return g[:, None], rate[:, None] * gradient
 
     def _bounded(self, inner: Tensor) -> tuple[Tensor, Tensor]:
         """Return g and dg by the function."""
+        most = torch.finfo(inner.dtype).max / (1 + self.least)
+        inner = inner.clamp(-most, most)
         if self.stiff:
-            root = torch.rsqrt(1 + self.least**2 * inner.square())
-            slowness, rate = inner.abs() * root, inner.sign() * root**3
+            root = torch.hypot(torch.ones_like(inner), self.least * inner)
+            slowness, rate = inner.abs() / root, inner.sign() / root**3
         else:
             slowness = torch.rsqrt(inner.square() + self.least**2)
             rate = -inner * slowness**3
@@ -174,7 +189,8 @@ class BoundedMonitor(Monitor):
 class GradientMonitor(BoundedMonitor):
     """g by the slope of the density: f = sqrt(|score|^2 + smoothing^2) / scale.
 
-    Costs a Hessian-vector product at each new state. Without smoothing g has kinks at modes, where the score vanishes.
+    Each value costs an evaluation of the score, each gradient a Hessian-vector product besides: take one or two sweeps
+    in `Underdamped`. Without smoothing g has kinks at modes, where the score vanishes.
 
     Parameters
     ----------

@@ -30,8 +30,8 @@ SCHEDULES = {
     "concave": lambda t: 1 - (1 - t) ** 2,
     "exponential": lambda t: (np.exp(2 * RATE * t) - 1) / (math.exp(2 * RATE) - 1),
 }
-"""From t in [0, 1] to how far lambda is on its way, by name. Along the square one the dilation path is the geodesic of
-W_2 at constant speed; the exponential one is that of a diffusion, exp(-6 (1 - t)), made to begin at 0."""
+"""From t in [0, 1] to how far lambda is on its way, by name. Along the square one, from 0, the dilation path is the
+geodesic of W_2 at constant speed; the exponential one is that of a diffusion, exp(-6 (1 - t)), made to begin at 0."""
 
 
 def levels(count: int, schedule: str = "square", first: float = 1e-3) -> np.ndarray:
@@ -83,6 +83,10 @@ class Path(ABC):
     def start(self, n: int, noise: Tensor, lam: float) -> Tensor:
         """Return states to begin with at lambda, from standard normal numbers (n, d)."""
 
+    @abstractmethod
+    def log_start(self, x: Tensor, lam: float) -> Tensor:
+        """Return the log-density, normalised, of the law of `start`; `ConfigError` if that is a point."""
+
     def known(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what evaluations of the target at states are good for at every lambda, one row for each state."""
         return ()
@@ -97,6 +101,13 @@ def _centre(centre: Tensor | float, d: int) -> Tensor:
     if not torch.isfinite(result).all():
         raise ConfigError("centre: it must be finite")
     return result
+
+
+def _log_normal(x: Tensor, centre: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of N(centre, deviation^2 I) and its gradient."""
+    away = (x - centre.to(x)) / deviation
+    constant = x.shape[1] * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    return -0.5 * away.square().sum(1) - constant, -away / deviation
 
 
 class _Dilated(Density):
@@ -116,7 +127,7 @@ class _Dilated(Density):
     def value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log_density and the score."""
         value, score = self.target.value_and_score(self._inside(x))
-        return value - self.d * math.log(self.root), score / self.root
+        return value - self.d * math.log(self.root) if len(value) else value, score / self.root
 
 
 class DilationPath(Path):
@@ -127,6 +138,9 @@ class DilationPath(Path):
     target : Density
     centre : float or Tensor, shape (d,)
         Modes near to it are favoured by samplers on this path: one that is about as far from all is best.
+    deviation : float
+        Of a normal law, drawn to the centre as all else is, from which particles begin; 0: in the centre. Particles
+        with weights need one that covers the target.
 
     Examples
     --------
@@ -136,8 +150,10 @@ class DilationPath(Path):
     [[-4.0]]
     """
 
-    def __init__(self, target: Density, centre: Tensor | float = 0.0) -> None:
-        self.target, self.centre = target, _centre(centre, target.d)
+    def __init__(self, target: Density, centre: Tensor | float = 0.0, deviation: float = 0.0) -> None:
+        if not 0 <= deviation < math.inf:
+            raise ConfigError(f"deviation={deviation}: it must not be negative, and finite")
+        self.target, self.centre, self.deviation = target, _centre(centre, target.d), deviation
 
     def at(self, lam: float) -> Density:
         """Return mu_lambda."""
@@ -146,8 +162,17 @@ class DilationPath(Path):
         return _Dilated(self.target, self.centre, lam)
 
     def start(self, n: int, noise: Tensor, lam: float) -> Tensor:
-        """Return the centre, whatever lambda is."""
-        return self.centre.to(noise).expand(n, -1).clone()
+        """Return the centre, or samples of the normal law about it."""
+        return self.centre.to(noise) + math.sqrt(lam) * self.deviation * noise
+
+    def log_start(self, x: Tensor, lam: float) -> Tensor:
+        """Return the log-density of the normal law."""
+        if not self.deviation:
+            raise ConfigError(
+                "path: it begins in a point, which has no density, and weights of modes would be what the first steps "
+                "make of it; give DilationPath a deviation, or take a GeometricPath"
+            )
+        return _log_normal(x, self.centre, math.sqrt(lam) * self.deviation)[0]
 
 
 class _Geometric(Density):
@@ -206,10 +231,13 @@ class GeometricPath(Path):
         """Return log mu_lambda and its score, without the target."""
         value, score = known
         start, slope = self.reference(x)
-        return torch.lerp(start, value, lam), torch.lerp(slope, score, lam)
+        # Where the target has a score alone, so has the path.
+        return torch.lerp(start, value, lam) if len(value) else value, torch.lerp(slope, score, lam)
+
+    def log_start(self, x: Tensor, lam: float) -> Tensor:
+        """Return log nu, from which particles begin whatever lambda is."""
+        return self.reference(x)[0]
 
     def reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log nu and its score."""
-        away = (x - self.centre.to(x)) / self.deviation
-        constant = self.target.d * (math.log(self.deviation) + 0.5 * math.log(2 * math.pi))
-        return -0.5 * away.square().sum(1) - constant, -away / self.deviation
+        return _log_normal(x, self.centre, self.deviation)

@@ -20,7 +20,7 @@ from sciml.errors import ConfigError, ConvergenceError
 from .metropolis import accepted
 from .noise import SampleNoise
 from .paths import Path
-from .targets import checked
+from .targets import checked, required
 
 __all__ = ["Particles", "annealed_smc", "systematic"]
 
@@ -37,7 +37,7 @@ class Particles:
     x : Tensor, shape (n, d)
         Of equal weight.
     log_z : float
-        Logarithm of the target's integral over that of the first density, which is 1 for a geometric path.
+        Logarithm of the target's integral: an estimate.
     resampled : int
         Times that particles were drawn anew.
     acceptance : float
@@ -85,7 +85,8 @@ def annealed_smc(
     Parameters
     ----------
     path : Path
-        A geometric one needs one evaluation of the target for each move, and one at the start; others two.
+        A geometric one needs one evaluation of the target for each move, and two at the start; a dilation path, which
+        needs a deviation to begin with, one more at each level.
     lambdas : sequence of float
         Growing to 1, such as from `sciml.sampling.paths.levels`.
     n : int
@@ -132,20 +133,19 @@ def annealed_smc(
     noise = SampleNoise(seed)
     empty = torch.empty((n, path.target.d), dtype=dtype, device=device)
     d = path.target.d
-    # The path's own start is that of lambda = 0, but for one that begins in a point.
-    x = path.start(n, noise(-1, empty), float(lams[0]))
-    checked(path.at(float(lams[0])), x)
+    first = float(lams[0])
+    x = path.start(n, noise(-1, empty), first)
+    checked(path.at(first), x)
     rng = np.random.default_rng([seed, 1])
     known = path.known(x)
-    log_weights = torch.zeros(n, dtype=torch.float64, device=device)
+    value, score = path.value_and_score(x, first, known)
+    log_weights = (required(path.at(first), x, value) - path.log_start(x, first)).double()
     log_z, resampled, total, h = 0.0, 0, 0.0, step
-    before: float | None = 0.0 if known else None
     for k, lam in enumerate(tqdm(lams, desc="smc", disable=None if progress else True)):
-        value, score = path.value_and_score(x, lam, known)
-        if before is not None:
-            last, _ = path.value_and_score(x, before, known)
+        if k:
+            last = value
+            value, score = path.value_and_score(x, lam, known)
             log_weights = log_weights + (value - last).double()
-        before = float(lam)
         if not torch.isfinite(log_weights).all():
             raise ConvergenceError(
                 f"a weight is not finite at lambda={lam:.4g}: take more levels, or a wider start"

@@ -29,6 +29,8 @@ def stationary_averages(
 ) -> dict[str, float]:
     """Return averages under the stationary law of a kernel that does not reject.
 
+    They are not weighted, whatever the kernel asks for: of a kernel with weights g ask for g f and g.
+
     Parameters
     ----------
     kernel : Kernel

@@ -14,7 +14,14 @@ from sciml.sampling.divergences import mmd_squared, modes_found, weight_error
 from sciml.sampling.noise import SampleNoise
 from sciml.sampling.paths import SCHEDULES, DilationPath, GeometricPath, Path, levels
 from sciml.sampling.smc import annealed_smc, systematic
-from sciml.sampling.targets import Counted, FunctionDensity, IsotropicMixture, gmm40, three_modes
+from sciml.sampling.targets import (
+    Counted,
+    FunctionDensity,
+    IsotropicMixture,
+    ScoreDensity,
+    gmm40,
+    three_modes,
+)
 
 
 def normal(d: int) -> FunctionDensity:
@@ -171,11 +178,34 @@ def test_constants_and_few_levels() -> None:
 
 
 def test_particles_along_the_dilation_path() -> None:
-    """Z of the path is known, lambda^(d/2) Z: the ratio of integrals is that of normalised densities, 1."""
-    target = IsotropicMixture([0.2, 0.8], [[2.0, 0.0], [-2.0, 1.0]], 1.0)
-    x = annealed_smc(DilationPath(target), levels(400, "square", 0.05), 1500, step=0.02, moves=2, seed=1)
-    assert weight_error(x.x, target.modes) < 0.05
-    assert x.log_z == pytest.approx(0, abs=0.1)
+    """From a normal law that is drawn to the centre, too: modes get their weights at the start, Z is that of pi."""
+    target = Counted(three_modes())
+    path = DilationPath(target, deviation=8.0)
+    found = annealed_smc(path, levels(300, "square", 1e-2), 2000, step=0.02, moves=2, seed=1)
+    # As many samples of the start are of use as lie near modes: about a hundred.
+    assert weight_error(found.x, target.modes) < 0.1
+    assert found.log_z == pytest.approx(0, abs=0.3)
+    assert found.resampled > 0
+    # Two at the start, one more at each other level, and the moves.
+    assert target.evaluations == 2000 * (2 + 299 + 600)
+    with pytest.raises(ConfigError, match="path: it begins in a point"):
+        annealed_smc(DilationPath(target), levels(10), 10)
+
+
+def test_evaluations_of_a_geometric_path() -> None:
+    target = Counted(three_modes())
+    annealed_smc(GeometricPath(target, 8.0), levels(50), 20, moves=3)
+    assert target.evaluations == 20 * (2 + 150)
+
+
+def test_a_score_alone_goes_along_both_paths() -> None:
+    known, lam = three_modes(), levels(40, first=0.1)
+    alone = ScoreDensity(known.score, 2)
+    for make in (DilationPath, GeometricPath):
+        found = [anneal(make(target), lam, Rule("fixed", 0.01), 9).x for target in (known, alone)]
+        assert torch.equal(*found)
+        with pytest.raises(ConfigError, match="only the score is known"):
+            annealed_smc(make(alone), lam, 9)
 
 
 @pytest.mark.parametrize("u", [0.0, 0.3, 0.999999])
@@ -206,6 +236,11 @@ def test_particles_depend_on_their_number_alone() -> None:
     few = anneal(path, lam, rule, 3, polish=5, polish_adjusted=True, seed=4)
     assert torch.equal(many.x[:3], few.x)
     assert 0.2 < many.acceptance < 1
+    # Of Metropolised steps alone.
+    free = anneal(
+        path, lam, Rule("drift", 1.0, cap=1.0), 500, polish=30, polish_step=1.5, polish_adjusted=True
+    )
+    assert free.acceptance == pytest.approx(0.56, abs=0.1)
 
 
 @pytest.mark.parametrize("path", [DilationPath(three_modes()), GeometricPath(three_modes(), 3.0)])
@@ -233,6 +268,8 @@ def test_divergence_is_named() -> None:
         (lambda: Rule("drift", 1.0), "without a cap"),
         (lambda: Rule("corrected", 1.0), "without a cap"),
         (lambda: Rule("adaptive"), "kind='adaptive'"),
+        (lambda: Rule("population", 1.0, cap=1.0, adjusted=True), "take 'drift'"),
+        (lambda: DilationPath(three_modes(), deviation=-1.0), "deviation=-1"),
         (lambda: Rule("fixed", 0.0), "size=0"),
         (lambda: anneal(DilationPath(three_modes()), [0.0, 1.0], Rule("fixed", 0.1)), "lambdas"),
         (lambda: anneal(DilationPath(three_modes()), [0.5, 0.4], Rule("fixed", 0.1)), "lambdas"),

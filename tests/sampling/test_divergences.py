@@ -176,6 +176,12 @@ def test_counts_of_modes() -> None:
     assert modes_found(x[:2], modes) == 1
 
 
+def test_table_of_samples_that_are_all_the_same() -> None:
+    found = table(torch.zeros(5, 2).double(), three_modes())
+    assert math.isnan(found["KL by KDE"]["value"])
+    assert found["modes"]["value"] == 1
+
+
 def test_table_has_exact_samples_beside() -> None:
     target = gmm40()
     found = table(target.sample(300, 8), target, target.sample(300, 9))
@@ -202,6 +208,7 @@ def test_table_has_exact_samples_beside() -> None:
         (lambda x: ksd_squared(x, lambda x: x[:, 0]), "score: it must be finite and of shape"),
         (lambda x: sinkhorn_divergence(x, x, 0.0), "epsilon=0"),
         (lambda x: kde_divergence(x, TARGETS["dw4"]()), "log_z must be known"),
+        (lambda x: kde_divergence(x * 0, gmm40()), "no kernel density estimate"),
     ],
 )
 def test_what_is_refused(make: Any, message: str) -> None:

@@ -208,9 +208,10 @@ def test_metropolised_steps_are_exact(drift: Any) -> None:
 
 
 def _norm(target: Density, x: Tensor) -> Tensor:
-    x = x if x.requires_grad else x.detach().requires_grad_()
-    (score,) = torch.autograd.grad(target.log_density(x).sum(), x, create_graph=True)
-    return score.norm(dim=1)
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        (score,) = torch.autograd.grad(target.log_density(x).sum(), x, create_graph=True)
+        return score.norm(dim=1)
 
 
 def monitors() -> list[Monitor]:
@@ -344,6 +345,27 @@ def test_chains_depend_on_their_number_alone() -> None:
     assert torch.equal(thinned.x, together.x)
 
 
+def geyer(x: np.ndarray) -> float:
+    """The initial monotone sequence, lag by lag, of chains whose variance between counts."""
+    n, chains = x.shape
+    centred = x - x.mean(0)
+    within = (centred**2).sum() / (chains * (n - 1))
+    total = within * (n - 1) / n + x.mean(0).var(ddof=1)
+    rho = [
+        1 - (within - (centred[: n - lag] * centred[lag:]).sum() / (chains * (n - 1))) / total
+        for lag in range(n)
+    ]
+    rho[0] = 1.0
+    time, last = -1.0, math.inf
+    for even in range(0, n - 1, 2):
+        pair = rho[even] + rho[even + 1]
+        if pair <= 0:
+            break
+        last = min(last, pair)
+        time += 2 * last
+    return x.size / time
+
+
 def test_averages() -> None:
     rng = np.random.default_rng(0)
     covered = 0
@@ -359,6 +381,8 @@ def test_averages() -> None:
     assert effective_sample_size(x) == pytest.approx(2000 / 9, rel=0.5)
     weights = rng.random((400, 5))
     assert average(x, weights).mean == pytest.approx(float((x * weights).sum() / weights.sum()))
+    short = rng.standard_normal((40, 3)).cumsum(0) * 0.2 + rng.standard_normal((40, 3))
+    assert effective_sample_size(short) == pytest.approx(geyer(short), rel=1e-10)
     # Chains in two modes are worth about as many samples as there are chains.
     apart = rng.standard_normal((1000, 6)) * 0.1 + np.array([-1, 1, 1, -1, 1, -1])
     assert effective_sample_size(apart) < 20
@@ -386,6 +410,29 @@ def test_averages() -> None:
         (lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3, 1), 0), "steps=0"),
         (lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3, 1), 5, on_divergence="no"), "on_divergence"),
         (lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3), 5), "give floating-point states"),
+        (lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3, 1), 5, every=9), "every from 1 to steps"),
+        (
+            lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3, 1), 5, observables={"x": torch.sum}),
+            "observable 'x'",
+        ),
+        (
+            lambda: run_chains(
+                Overdamped(FunctionDensity(lambda x: -x.square().sum(), 1), 0.1), torch.ones(3, 1), 5
+            ),
+            r"log_density has shape \(\)",
+        ),
+        (
+            lambda: run_chains(
+                Overdamped(FunctionDensity(lambda x: torch.zeros(len(x)), 1), 0.1), torch.ones(3, 1), 5
+            ),
+            "give a gradient",
+        ),
+        (
+            lambda: FunctionMonitor(lambda x: x[:, 0], lambda x: x[:, 0]).value_and_gradient(
+                torch.ones(3, 1)
+            ),
+            "its gradient has shape",
+        ),
         (lambda: run_chains(Overdamped(WELL, 0.1), torch.ones(3, 1), 5).average("x"), "observable 'x'"),
         (lambda: stationary_averages(Overdamped(three_modes(), 0.1), SPAN), "on a line"),
     ],
@@ -393,6 +440,68 @@ def test_averages() -> None:
 def test_what_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_chains_that_leave_do_not_take_others_along() -> None:
+    """Nor is one marked that was out between two looks, because another one is out."""
+    normal = FunctionDensity(lambda x: -x.square().sum(1) / 2, 1)
+    x = torch.zeros(300, 1).double()
+    together = run_chains(
+        Overdamped(normal, 0.1), x, 64, on_divergence="keep", bound=1.8, observables={}, seed=2
+    )
+    gone = together.diverged > 0
+    assert 5 < int(gone.sum()) < 60
+    first = int(gone.nonzero()[0])
+    for chain in (first, first + 1):
+        assert int(together.diverged[chain]) in (0, *range(1, 65))
+    # All left while nothing was kept: nothing to average, and no crash.
+    steep = Overdamped(SteepPrior(), 1.0)
+    none = run_chains(steep, 5 * torch.ones(3, 1).double(), 5, burn=200, on_divergence="keep", keep=True)
+    assert none.values["E x"].shape == (0, 3)
+    with pytest.raises(ConfigError, match="all chains diverged"):
+        none.average("E x")
+
+
+def test_monitors_of_corners() -> None:
+    """Constants, overflow, chains that have left."""
+    x = torch.tensor([[1e20], [1e38], [1.0]])
+    steep = BoundedMonitor(lambda x: x[:, 0] ** 2, stiff=True, least=0.1, most=1.0)
+    value, gradient = steep.value_and_gradient(x)
+    np.testing.assert_allclose(value[:, 0], [1 / 11, 1 / 11, 1 / (1 + 1 / math.hypot(1, 0.1))], rtol=1e-5)
+    flat = BoundedMonitor(lambda x: 1 / (x[:, 0] * 0), lambda x: torch.ones_like(x), least=0.1, most=1.0)
+    value, gradient = flat.value_and_gradient(torch.ones(2, 1))
+    assert value.tolist() == [[1.0], [1.0]]
+    assert gradient.tolist() == [[0.0], [0.0]]
+    one = FunctionMonitor(lambda x: torch.ones_like(x[:, 0]))
+    same, fixed = (
+        run_chains(Overdamped(WELL, 0.1, monitor), x.double() * 0, 20, observables={}).x
+        for monitor in (one, None)
+    )
+    torch.testing.assert_close(same, fixed)
+    fading = FunctionMonitor(lambda x: 1 / (1 + x.square().sum(1)))
+    far = run_chains(
+        Overdamped(SteepPrior(), 0.3, fading),
+        5 * torch.ones(6, 1).double(),
+        50,
+        on_divergence="keep",
+        observables={},
+    )
+    assert (far.diverged > 0).all()
+
+
+def test_friction_that_is_tiny() -> None:
+    """The force in the S part does not cancel in single precision."""
+    target = FunctionDensity(lambda x: -x.square().sum(1) / 2, 1)
+    kernel = Underdamped(target, 0.1, "ASA", friction=1e-7)
+    state = kernel.start(torch.ones(1, 1), torch.zeros(1, 1))
+    p = kernel.step(state, torch.zeros(1, 1)).p
+    assert float(p) == pytest.approx(-0.1, rel=1e-4)
+
+
+def test_few_states_are_not_taken_for_independent() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 200)).repeat(3, 0)
+    assert average(x).effective == 200
+    assert math.isnan(average(x[:, :1]).error)
 
 
 def test_a_monitor_must_be_positive() -> None:

@@ -1,6 +1,6 @@
 """Densities whose answers are known: for samplers of densities, and in closed form under noise for diffusion models."""
 
-from .base import TARGETS, Counted, Density, FunctionDensity, Modes, Moment, ScoreDensity, checked
+from .base import TARGETS, Counted, Density, FunctionDensity, Modes, Moment, ScoreDensity, checked, required
 from .diffused import Gaussian, Mixture1D, Target
 from .lines import Line, ModifiedHarmonic, SteepDoubleWell, SteepPrior
 from .mixtures import IsotropicMixture, digit_images, digits, gmm40, three_modes
@@ -41,5 +41,6 @@ __all__ = [
     "digit_images",
     "digits",
     "gmm40",
+    "required",
     "three_modes",
 ]

@@ -15,7 +15,17 @@ from torch import Tensor
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.registry import Registry
 
-__all__ = ["TARGETS", "Counted", "Density", "FunctionDensity", "Modes", "Moment", "ScoreDensity", "checked"]
+__all__ = [
+    "TARGETS",
+    "Counted",
+    "Density",
+    "FunctionDensity",
+    "Modes",
+    "Moment",
+    "ScoreDensity",
+    "checked",
+    "required",
+]
 
 TARGETS: Registry[Callable[[], "Density"]] = Registry("target")
 """Densities by name; a plug-in adds its own by ``@TARGETS.register("name")`` over a class or a function."""
@@ -89,6 +99,10 @@ class Density(ABC):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             value = self.log_density(x)
+            if not value.requires_grad:
+                raise ConfigError(
+                    "target: its log_density is not made of x by torch's operations; give a gradient, too"
+                )
             (score,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), score
 
@@ -220,6 +234,11 @@ class Counted(Density):
         return self.density.sample(n, seed)
 
 
+def required(density: Density, x: Tensor, value: Tensor) -> Tensor:
+    """Return the log-density that came with a score, or let the density say that it has none."""
+    return value if len(value) else density.log_density(x)
+
+
 def checked(density: Density, x: Tensor) -> None:
     """Evaluate a density at states from which a sampler is to start.
 
@@ -237,7 +256,7 @@ def checked(density: Density, x: Tensor) -> None:
     value, score = density.value_and_score(x)
     parts = [("log_density", value, x.shape[:1]), ("score", score, x.shape)]
     # Where log_density is not known, its place is empty.
-    for name, found, shape in parts[not len(value) :]:
+    for name, found, shape in parts[value.shape == (0,) :]:
         if found.shape != shape:
             raise ConfigError(
                 f"target: its {name} has shape {tuple(found.shape)} for states of shape {tuple(x.shape)}; it must be "

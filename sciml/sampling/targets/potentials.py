@@ -271,7 +271,7 @@ class MuellerBrown(Plane):
     Parameters
     ----------
     temperature : float
-        k T; the barriers between the wells are about 41 and 9.
+        k T; out of the deepest well a barrier of 106 leads, 36 back, and 8.5 into the third one.
 
     Examples
     --------

@@ -26,6 +26,7 @@ from sciml.sampling.targets import (
     MuellerBrown,
     Phi4Chain,
     SteepDoubleWell,
+    SteepPrior,
     TwoPathways,
     checked,
     gmm40,
@@ -103,6 +104,20 @@ def test_known_constants() -> None:
     logs = torch.cat([target.log_density(torch.stack([x[i].expand(len(y)), y], 1)) for i in range(len(x))])
     log_z = float(torch.logsumexp(logs, 0) + torch.log((x[1] - x[0]) * (y[1] - y[0])))
     assert target.log_z == pytest.approx(log_z, abs=1e-5)
+
+
+def test_potentials_by_hand() -> None:
+    """At one point each, from the sheet's formulas."""
+    channels = TwoPathways().potential(torch.tensor([[2.0, 1.0]]).double())  # p1 = p2 = 1
+    assert float(channels) == pytest.approx(1 / 1.1 + 50 / 51 + 0.1 * 4)
+    chain = Phi4Chain(0.5).log_density(torch.ones(1, 100).double())
+    assert float(chain) == pytest.approx(-20 * (0.1 / 0.02 * 2 + 0.01 / 0.4 * 50))
+    wells = DoubleWells(3, 2, 1.5).log_density(torch.tensor([[1.0, 2.0, 3.0]]).double())
+    assert float(wells) == pytest.approx(-(0.25 + 6.25 + 9))
+    many = ManyWell(4).log_density(torch.tensor([[1.0, 2.0, -1.0, 0.0]]).double())
+    assert float(many) == pytest.approx((0.5 + 6 - 1 - 2) + (-0.5 + 6 - 1))
+    posterior = SteepPrior().potential(torch.tensor([1.0]).double())
+    assert float(posterior) == pytest.approx(5 - 17.2 + 1)
 
 
 def test_minima_of_mueller_and_brown() -> None:
