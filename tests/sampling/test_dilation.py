@@ -50,6 +50,7 @@ def test_paths_are_their_densities() -> None:
     small = IsotropicMixture(target.weights, c + math.sqrt(0.3) * (target.means - c), math.sqrt(0.3))
     for mine, exact in zip(dilated.value_and_score(x), small.value_and_score(x), strict=True):
         np.testing.assert_allclose(mine, exact, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dilated.log_density(x), small.log_density(x), rtol=1e-12)
     path = GeometricPath(target, 5.0, centre)
     reference = IsotropicMixture([1.0], [c.tolist()], 5.0)
     value, score = path.at(0.3).value_and_score(x)
