@@ -114,7 +114,12 @@ def _density(options: SampleArguments) -> None:
         options.seed,
     )
     page, measures = sample_density(
-        options.target, output, options.method, budget, overwrite=options.overwrite
+        options.target,
+        output,
+        options.method,
+        budget,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
     )
     head = ["measure", "samples", "exact samples", "true value"]
     print_table(head, measure_rows(TARGETS[options.target](), measures))

@@ -1,9 +1,10 @@
 """Samples of densities as datasets, with a report beside them, and methods compared on targets."""
 
 import contextlib
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ def sample_density(
     budget: Budget | None = None,
     *,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> tuple[Path, dict[str, dict[str, float]]]:
     """Sample a target by name, and write the samples as a dataset and a report.
 
@@ -62,6 +64,8 @@ def sample_density(
     budget : Budget, optional
     overwrite : bool
         Replace files that are there.
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def sample_density(
     if method not in METHODS:
         raise unknown_name("method", method, list(METHODS))
     budget, started = budget or Budget(), time.process_time()
-    found = draw(density, method, budget)
+    found = draw(density, method, budget, progress=progress)
     seconds = time.process_time() - started
     measures = table(found.x, density)
     _write(output, target, density, method, budget, found, seconds)
@@ -222,6 +226,8 @@ def compare_methods(
 ) -> tuple[list[str], list[list[object]]]:
     """Sample targets by methods with several seeds, and write ``report.html`` and ``results.json``.
 
+    When it is run again after an interruption it takes up what ``results.json`` has.
+
     Parameters
     ----------
     targets, methods : sequence of str
@@ -259,16 +265,21 @@ def compare_methods(
     if not overwrite:
         refuse_existing(folder / "report.html")
     head = ["target", "method", "evaluations", *MEASURES, "CPU s"]
-    rows: list[list[object]] = []
-    results: list[dict[str, Any]] = []
+    settings = {**asdict(budget), "seeds": seeds}
+    stored = folder / "results.json"
+    results = [] if overwrite else _finished(stored, settings)
+    known = {(result["target"], result["method"]): result["runs"] for result in results}
     plan = [(target, method) for target in targets for method in (*methods, EXACT)]
+    rows: list[list[object]] = []
     with tqdm(total=len(plan) * seeds, desc="bench", disable=None if progress else True) as bar:
         for target, method in plan:
-            found = _compared(densities[target], method, budget, seeds, bar)
-            if found is None:
-                continue
-            results.append({"target": target, "method": method, "runs": found})
-            rows.append([target, method, *_cells(found)])
+            if (target, method) not in known:
+                known[target, method] = _compared(densities[target], method, budget, seeds)
+                results.append({"target": target, "method": method, "runs": known[target, method]})
+                write_json(stored, {"settings": settings, "results": results})
+            bar.update(seeds)
+            if known[target, method]:
+                rows.append([target, method, *_cells(known[target, method])])
     report = Report("Samplers of densities beside each other", folder)
     report.text(
         f"{budget.n} samples, {budget.evaluations} evaluations of density and score for each, mean and deviation of "
@@ -276,33 +287,33 @@ def compare_methods(
         "1 where it is less."
     )
     report.table(head, rows)
-    write_json(
-        folder / "results.json",
-        {
-            "n": budget.n,
-            "evaluations": budget.evaluations,
-            "seeds": list(range(budget.seed, budget.seed + seeds)),
-            "results": results,
-        },
-    )
     report.save()
     return head, rows
 
 
-def _compared(
-    density: Density, method: str, budget: Budget, seeds: int, bar: Any
-) -> list[dict[str, float]] | None:
-    """Return what each seed gives, nothing of one that diverged; None of exact samples that there are not."""
+def _finished(stored: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what an interrupted comparison with the same settings has."""
+    if not stored.exists():
+        return []
+    found = json.loads(stored.read_text())
+    if found["settings"] != settings:
+        raise ConfigError(
+            f"{str(stored)!r} is of a comparison with other settings that was not finished: run that again, choose "
+            "another folder, or pass --overwrite"
+        )
+    return list(found["results"])
+
+
+def _compared(density: Density, method: str, budget: Budget, seeds: int) -> list[dict[str, float]]:
+    """Return what each seed gives, nothing of one that diverged; of exact samples that there are not no runs."""
     found: list[dict[str, float]] = []
     for seed in range(budget.seed, budget.seed + seeds):
-        bar.update()
         started, spent = time.process_time(), 0.0
         if method == EXACT:
             try:
                 x = density.sample(budget.n, seed + 10_000)
             except ConfigError:
-                bar.update(seeds - 1)
-                return None
+                return []
         else:
             try:
                 drawn = draw(density, method, replace(budget, seed=seed))

@@ -95,6 +95,10 @@ class Drawn:
     acceptance: float
 
 
+Method = Callable[[Density, Budget, bool], tuple[Tensor, float, float]]
+"""From a target, a budget and whether to show a bar to samples, step and acceptance."""
+
+
 def _start(target: Density, budget: Budget) -> Tensor:
     deviation = target.reach if budget.deviation is None else budget.deviation
     empty = torch.empty((budget.n, target.d), dtype=torch.float64)
@@ -122,21 +126,19 @@ def _tuned(target: Density, budget: Budget) -> tuple[Tensor, float, int]:
     return state.q, h, TUNING + 1
 
 
-def _chains(
-    make: Callable[[Density, float], Kernel],
-) -> Callable[[Density, Budget], tuple[Tensor, float, float]]:
-    def run(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
+def _chains(make: Callable[[Density, float], Kernel]) -> Method:
+    def run(target: Density, budget: Budget, progress: bool) -> tuple[Tensor, float, float]:
         x, h, spent = _tuned(target, budget)
         kernel = make(target, h)
         # One to see that the start is finite, one before the first step.
         steps = budget.evaluations - spent - 2
-        found = run_chains(kernel, x, steps, seed=budget.seed, observables={})
+        found = run_chains(kernel, x, steps, seed=budget.seed, observables={}, progress=progress)
         return found.x, kernel.h, found.acceptance
 
     return run
 
 
-def _dilation(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
+def _dilation(target: Density, budget: Budget, progress: bool) -> tuple[Tensor, float, float]:
     _, h, spent = _tuned(target, Budget(budget.n, seed=budget.seed, deviation=budget.deviation))
     size = 1.0 if budget.step is None else budget.step
     left = budget.evaluations - spent - 1
@@ -150,11 +152,12 @@ def _dilation(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
         polish_step=h,
         polish_adjusted=True,
         seed=budget.seed,
+        progress=progress,
     )
     return found.x, size, found.acceptance
 
 
-def _smc(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
+def _smc(target: Density, budget: Budget, progress: bool) -> tuple[Tensor, float, float]:
     deviation = target.reach if budget.deviation is None else budget.deviation
     first = (0.5 * deviation) ** 2 if budget.step is None else budget.step
     found = annealed_smc(
@@ -163,11 +166,12 @@ def _smc(target: Density, budget: Budget) -> tuple[Tensor, float, float]:
         budget.n,
         step=first,
         seed=budget.seed,
+        progress=progress,
     )
     return found.x, found.step, found.acceptance
 
 
-METHODS: dict[str, Callable[[Density, Budget], tuple[Tensor, float, float]]] = {
+METHODS: dict[str, Method] = {
     "ula": _chains(lambda target, h: Overdamped(target, h / 4)),
     "mala": _chains(lambda target, h: Overdamped(target, h, adjusted=True)),
     # A step of h^(1/2) in momenta is one of h in positions.
@@ -180,7 +184,9 @@ dilation: drifts of a fixed length along the dilation path, then Metropolised st
 Carlo along the geometric path, the one that gets weights of modes right."""
 
 
-def draw(target: Density, method: str = "smc", budget: Budget | None = None) -> Drawn:
+def draw(
+    target: Density, method: str = "smc", budget: Budget | None = None, *, progress: bool = False
+) -> Drawn:
     """Sample a density.
 
     Parameters
@@ -188,6 +194,8 @@ def draw(target: Density, method: str = "smc", budget: Budget | None = None) -> 
     target : Density
     method : {"ula", "mala", "baoab", "dilation", "smc"}
     budget : Budget, optional
+    progress : bool
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -211,5 +219,5 @@ def draw(target: Density, method: str = "smc", budget: Budget | None = None) -> 
         raise unknown_name("method", method, list(METHODS))
     budget = budget or Budget()
     counted = Counted(target)
-    x, step, acceptance = METHODS[method](counted, budget)
+    x, step, acceptance = METHODS[method](counted, budget, progress)
     return Drawn(x, counted.evaluations / budget.n, step, acceptance)

@@ -10,11 +10,21 @@ import torch
 from sciml.cli import main
 from sciml.datasets import OdeDataset
 from sciml.errors import ConfigError, OutputExistsError
-from sciml.sampling import TARGETS, DilationPath, Overdamped, Rule, ScoreDensity, anneal, levels, run_chains
+from sciml.sampling import (
+    TARGETS,
+    DilationPath,
+    Overdamped,
+    Rule,
+    ScoreDensity,
+    anneal,
+    densities,
+    levels,
+    run_chains,
+)
 from sciml.sampling.densities import compare_methods, sample_density
 from sciml.sampling.divergences import weight_error
-from sciml.sampling.methods import METHODS, Budget, draw
-from sciml.sampling.targets import FunctionDensity, three_modes
+from sciml.sampling.methods import METHODS, Budget, Drawn, draw
+from sciml.sampling.targets import Density, FunctionDensity, three_modes
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -91,8 +101,8 @@ def test_methods_compared(tmp_path: Path) -> None:
     assert rows[-1][2] == "diverges"
     stored = json.loads((tmp_path / "b" / "results.json").read_text())
     assert head[3] == "modes"
-    assert stored["seeds"] == [0, 1]
-    assert [len(result["runs"]) for result in stored["results"]] == [2] * 5
+    assert stored["settings"]["seeds"] == 2
+    assert [len(result["runs"]) for result in stored["results"]] == [2, 2, 2, 2, 2, 0]
     assert stored["results"][0]["runs"][0]["modes"] == 3
     for arguments, message in (
         ((["three-modes"], ["hmc"]), "unknown method 'hmc'"),
@@ -103,6 +113,28 @@ def test_methods_compared(tmp_path: Path) -> None:
             compare_methods(*arguments, tmp_path / "c")
     with pytest.raises(OutputExistsError):
         compare_methods(["three-modes"], ["smc"], tmp_path / "b")
+
+
+def test_a_comparison_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    original = densities.draw
+
+    def counted(density: Density, method: str, budget: Budget) -> Drawn:
+        calls.append(method)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(density, method, budget)
+
+    monkeypatch.setattr(densities, "draw", counted)
+    arguments = ["three-modes"], ["mala", "smc"], tmp_path, Budget(50, 100)
+    with pytest.raises(KeyboardInterrupt):
+        compare_methods(*arguments, seeds=2)
+    with pytest.raises(ConfigError, match="with other settings"):
+        compare_methods(*arguments, seeds=3)
+    _, rows = compare_methods(*arguments, seeds=2)
+    assert calls == ["mala", "mala", "smc", "smc", "smc", "smc"]
+    _, whole = compare_methods(*arguments[:2], tmp_path / "whole", Budget(50, 100), seeds=2)
+    assert [row[:-1] for row in rows] == [row[:-1] for row in whole]
 
 
 def test_a_score_alone_is_enough_for_some() -> None:
