@@ -89,6 +89,9 @@ class Convolution(Path):
     def start(self, n: int, noise: Tensor, lam: float) -> Tensor:
         return noise
 
+    def log_start(self, x: Tensor, lam: float) -> Tensor:
+        raise NotImplementedError("no weights are asked for here")
+
 
 def fewer(polish: int) -> np.ndarray:
     return levels(STEPS - polish, "linear", 1 / BUDGET)
