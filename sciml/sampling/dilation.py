@@ -192,12 +192,12 @@ def anneal(
     checked(path.at(float(lams[0])), x)
     constant = Rule("fixed", polish_step, adjusted=polish_adjusted)
     plan = [(float(lam), rule) for lam in lams] + [(1.0, constant)] * polish
-    accepted = x.new_zeros(())
+    taken = x.new_zeros(())
     for k, (lam, each) in enumerate(tqdm(plan, desc="anneal", disable=None if progress else True)):
         density = path.at(lam)
         z = noise(k, x.new_empty((len(x), x.shape[1] + each.adjusted)))
         x, h, share = _step(density, x, each, lam, z)
-        accepted = accepted + share
+        taken = taken + share
         if (k % 16 == 15 or k == len(plan) - 1) and not (x.abs() <= bound).all():
             bad = int((~(x.abs() <= bound)).any(1).sum())
             raise ConvergenceError(
@@ -205,7 +205,7 @@ def anneal(
                 f"{float(h.nan_to_num().max()):.3g}: start at a larger lambda, or take steps in proportion to it"
             )
     adjusted = sum(each.adjusted for _, each in plan)
-    return Annealed(x, float(accepted) / adjusted if adjusted else 1.0)
+    return Annealed(x, float(taken) / adjusted if adjusted else 1.0)
 
 
 def _step(density: Density, x: Tensor, rule: Rule, lam: float, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Langevin kernels: the adaptive sheet's tables and laws, monitors, divergence."""
+"""Langevin kernels: the adaptive sheet's tables and laws, divergence."""
 
 import math
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from sciml.errors import ConfigError, ConvergenceError
-from sciml.sampling.averages import average, effective_sample_size, split_r_hat
+from sciml.sampling.averages import average
 from sciml.sampling.chains import run_chains
 from sciml.sampling.langevin import SCHEMES, Kernel, Overdamped, Underdamped
-from sciml.sampling.monitors import BoundedMonitor, FunctionMonitor, GradientMonitor, Monitor
+from sciml.sampling.monitors import BoundedMonitor, FunctionMonitor, GradientMonitor
 from sciml.sampling.stationary import stationary_averages
 from sciml.sampling.targets import (
     Density,
@@ -22,7 +20,6 @@ from sciml.sampling.targets import (
     ModifiedHarmonic,
     SteepDoubleWell,
     SteepPrior,
-    TwoPathways,
     three_modes,
 )
 
@@ -30,7 +27,7 @@ WELL = SteepDoubleWell()
 SPAN = -2.8, 2.4
 MONITOR = BoundedMonitor(lambda x: 1 / WELL.steepness(x[:, 0]), least=0.1, most=1.5)
 MEANS = {"E x": lambda x: x[:, 0], "E x^2": lambda x: x[:, 0].square()}
-E_X, E_X2 = -0.38295, 1.01146
+E_X = -0.38295
 
 
 def g(x: Tensor) -> Tensor:
@@ -214,60 +211,6 @@ def _norm(target: Density, x: Tensor) -> Tensor:
         return score.norm(dim=1)
 
 
-def monitors() -> list[Monitor]:
-    prior, ways = SteepPrior(), TwoPathways()
-    return [
-        MONITOR,
-        BoundedMonitor(lambda x: 2 * (x[:, 0] - 1.86).square(), stiff=True, least=0.1**0.5, most=1.0),
-        BoundedMonitor(
-            lambda x: (x[:, 1] + x[:, 0].square() - 4).square(),
-            lambda x: (
-                2
-                * (x[:, 1:] + x[:, :1].square() - 4)
-                * torch.cat([2 * x[:, :1], torch.ones_like(x[:, :1])], 1)
-            ),
-            least=0.2**0.5,
-        ),
-        GradientMonitor(three_modes(), 1.5),
-        GradientMonitor(prior, 3.0),
-        GradientMonitor(ways, 3.0, smoothing=0.5),
-        FunctionMonitor(lambda x: 1 / (1 + x.square().sum(1))),
-    ]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 6), st.lists(st.floats(-2.5, 2.5), min_size=2, max_size=2))
-def test_gradients_of_monitors(number: int, at: list[float]) -> None:
-    monitor = monitors()[number]
-    d = 1 if number in (0, 1, 4) else 2
-    x = torch.tensor([at[:d]], dtype=torch.float64)
-    value, gradient = monitor.value_and_gradient(x)
-    assert torch.equal(value, monitor.value(x))
-    assert value.shape == (1, 1)
-    if isinstance(monitor, BoundedMonitor):
-        floor = monitor.least * monitor.most / (monitor.least + monitor.most)
-        assert floor * (1 - 1e-12) <= float(value) <= monitor.most
-    for i in range(d):
-        shift = 1e-5 * torch.eye(d, dtype=torch.float64)[i]
-        difference = float(monitor.value(x + shift) - monitor.value(x - shift)) / 2e-5
-        assert float(gradient[0, i]) == pytest.approx(difference, abs=1e-6, rel=1e-5)
-
-
-def test_monitors_of_both_forms_are_the_same() -> None:
-    """phi where it is short, f = 1 / phi where it is large; the sheet's forms 6.2 and 6.4."""
-    x = torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
-    short = BoundedMonitor(lambda x: x[:, 0], least=0.3, most=1.2)
-    large = BoundedMonitor(lambda x: 1 / x[:, 0], stiff=True, least=0.3, most=1.2)
-    for one, two in zip(short.value_and_gradient(x), large.value_and_gradient(x), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-12)
-    f, m1 = x[:, 0], 0.1
-    form = BoundedMonitor(lambda x: x[:, 0], stiff=True, least=m1**0.5, most=1.0)
-    root = torch.sqrt(1 + m1 * f**2)
-    np.testing.assert_allclose(form.value(x)[:, 0], root / (root + f), rtol=1e-12)
-    other = BoundedMonitor(lambda x: x[:, 0], least=0.2**0.5, most=1.0)
-    np.testing.assert_allclose(other.value(x)[:, 0], 1 / (1 + 1 / torch.sqrt(0.2 + f**2)), rtol=1e-12)
-
-
 def test_virial_tells_the_wrong_law() -> None:
     """E[x V'] = T of a right law; without the term it is far off."""
     virial = {"E x V'": lambda x: x[:, 0] * WELL.slope(x[:, 0])}
@@ -345,55 +288,6 @@ def test_chains_depend_on_their_number_alone() -> None:
     assert torch.equal(thinned.x, together.x)
 
 
-def geyer(x: np.ndarray) -> float:
-    """The initial monotone sequence, lag by lag, of chains whose variance between counts."""
-    n, chains = x.shape
-    centred = x - x.mean(0)
-    within = (centred**2).sum() / (chains * (n - 1))
-    total = within * (n - 1) / n + x.mean(0).var(ddof=1)
-    rho = [
-        1 - (within - (centred[: n - lag] * centred[lag:]).sum() / (chains * (n - 1))) / total
-        for lag in range(n)
-    ]
-    rho[0] = 1.0
-    time, last = -1.0, math.inf
-    for even in range(0, n - 1, 2):
-        pair = rho[even] + rho[even + 1]
-        if pair <= 0:
-            break
-        last = min(last, pair)
-        time += 2 * last
-    return x.size / time
-
-
-def test_averages() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        x = np.zeros((400, 5))
-        noise = rng.standard_normal((400, 5))
-        x[0] = noise[0] / math.sqrt(1 - 0.64)
-        for i in range(1, 400):
-            x[i] = 0.8 * x[i - 1] + noise[i]
-        found = average(x)
-        covered += abs(found.mean) < 2 * found.error
-    assert 180 < covered < 200
-    assert effective_sample_size(x) == pytest.approx(2000 / 9, rel=0.5)
-    weights = rng.random((400, 5))
-    assert average(x, weights).mean == pytest.approx(float((x * weights).sum() / weights.sum()))
-    short = rng.standard_normal((40, 3)).cumsum(0) * 0.2 + rng.standard_normal((40, 3))
-    assert effective_sample_size(short) == pytest.approx(geyer(short), rel=1e-10)
-    # Chains in two modes are worth about as many samples as there are chains.
-    apart = rng.standard_normal((1000, 6)) * 0.1 + np.array([-1, 1, 1, -1, 1, -1])
-    assert effective_sample_size(apart) < 20
-    assert split_r_hat(apart) > 3
-    for bad, message in ((np.zeros(3), "shape"), (np.full((4, 4), np.nan), "not finite")):
-        with pytest.raises(ConfigError, match=message):
-            average(bad)
-    with pytest.raises(ConfigError, match="weights of shape"):
-        average(x, weights[:10])
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -451,42 +345,16 @@ def test_chains_that_leave_do_not_take_others_along() -> None:
     )
     gone = together.diverged > 0
     assert 5 < int(gone.sum()) < 60
-    first = int(gone.nonzero()[0])
-    for chain in (first, first + 1):
-        assert int(together.diverged[chain]) in (0, *range(1, 65))
+    fewer = run_chains(
+        Overdamped(normal, 0.1), x[:40], 64, on_divergence="keep", bound=1.8, observables={}, seed=2
+    )
+    assert torch.equal(fewer.diverged, together.diverged[:40])
     # All left while nothing was kept: nothing to average, and no crash.
     steep = Overdamped(SteepPrior(), 1.0)
     none = run_chains(steep, 5 * torch.ones(3, 1).double(), 5, burn=200, on_divergence="keep", keep=True)
     assert none.values["E x"].shape == (0, 3)
     with pytest.raises(ConfigError, match="all chains diverged"):
         none.average("E x")
-
-
-def test_monitors_of_corners() -> None:
-    """Constants, overflow, chains that have left."""
-    x = torch.tensor([[1e20], [1e38], [1.0]])
-    steep = BoundedMonitor(lambda x: x[:, 0] ** 2, stiff=True, least=0.1, most=1.0)
-    value, gradient = steep.value_and_gradient(x)
-    np.testing.assert_allclose(value[:, 0], [1 / 11, 1 / 11, 1 / (1 + 1 / math.hypot(1, 0.1))], rtol=1e-5)
-    flat = BoundedMonitor(lambda x: 1 / (x[:, 0] * 0), lambda x: torch.ones_like(x), least=0.1, most=1.0)
-    value, gradient = flat.value_and_gradient(torch.ones(2, 1))
-    assert value.tolist() == [[1.0], [1.0]]
-    assert gradient.tolist() == [[0.0], [0.0]]
-    one = FunctionMonitor(lambda x: torch.ones_like(x[:, 0]))
-    same, fixed = (
-        run_chains(Overdamped(WELL, 0.1, monitor), x.double() * 0, 20, observables={}).x
-        for monitor in (one, None)
-    )
-    torch.testing.assert_close(same, fixed)
-    fading = FunctionMonitor(lambda x: 1 / (1 + x.square().sum(1)))
-    far = run_chains(
-        Overdamped(SteepPrior(), 0.3, fading),
-        5 * torch.ones(6, 1).double(),
-        50,
-        on_divergence="keep",
-        observables={},
-    )
-    assert (far.diverged > 0).all()
 
 
 def test_friction_that_is_tiny() -> None:
@@ -496,15 +364,3 @@ def test_friction_that_is_tiny() -> None:
     state = kernel.start(torch.ones(1, 1), torch.zeros(1, 1))
     p = kernel.step(state, torch.zeros(1, 1)).p
     assert float(p) == pytest.approx(-0.1, rel=1e-4)
-
-
-def test_few_states_are_not_taken_for_independent() -> None:
-    x = np.random.default_rng(0).standard_normal((1, 200)).repeat(3, 0)
-    assert average(x).effective == 200
-    assert math.isnan(average(x[:, :1]).error)
-
-
-def test_a_monitor_must_be_positive() -> None:
-    monitor = FunctionMonitor(lambda x: x[:, 0])
-    with pytest.raises(ConvergenceError, match="monitor: g=-1 at"):
-        run_chains(Overdamped(WELL, 0.1, monitor), -torch.ones(3, 1), 5)
