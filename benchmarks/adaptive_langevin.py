@@ -53,7 +53,7 @@ def limits(chains: int = CHAINS, steps: int = STEPS) -> None:
         print(rows[-1], flush=True)
     record(
         "adaptive_limits",
-        f"Steep Bayesian posterior, between the published steps: per cent of {chains} runs of {steps} steps that diverge",
+        f"Steep posterior, between the published steps: per cent of {chains} runs of {steps} steps that diverge",
         ["scheme", "h", "diverge"],
         rows,
         "As in the table of the published steps; the fixed scheme has 0.85 h.",
