@@ -1,0 +1,1 @@
+"""Models as polynomials: exact expansion of activation-free networks, refits, formulas."""
