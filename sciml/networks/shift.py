@@ -1,5 +1,6 @@
 """The spatial shift: groups of channels moved by whole cells. It mixes tokens without a weight."""
 
+import itertools
 from typing import Literal
 
 import torch
@@ -86,7 +87,7 @@ class SpatialShift(nn.Module):
                 "as many channels"
             )
         ends = [*range(0, size * count, size), channels]
-        return [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift (B, *space, channels)."""

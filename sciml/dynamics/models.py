@@ -1,0 +1,324 @@
+"""Learned vector fields: polynomials made of Mu-layers, stencils of them on a grid, and a neural ODE as a baseline.
+
+All are f(t, x) = rate scale g(x / scale) with a network g: states of one size and a time unit, fixed numbers of the
+training data, which are folded into the polynomial exactly.
+"""
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sciml.errors import ConfigError, DatasetFormatError
+from sciml.networks import MuLayer, SpatialShift
+from sciml.operators.base import MODEL_FILE
+from sciml.operators.storage import load_tensors, save_tensors
+from sciml.symbolic import LIMIT, PolynomialMap, expand, monomial_exponents
+
+from .polynomial_flow import PolynomialFlow
+
+__all__ = ["LearnedField", "NeuralODE", "PolynomialODE", "StencilODE"]
+
+COEFFICIENTS = 1000
+"""Most coefficients of which sensitivities are integrated."""
+
+
+class LearnedField(nn.Module):
+    """An autonomous vector field with a network inside, in double precision.
+
+    Parameters
+    ----------
+    variables : sequence of str
+        Names of the components of a state.
+    dtype : torch.dtype
+    **settings
+        Of the architecture, kept with the model.
+    """
+
+    scale: Tensor
+    rate: Tensor
+    axes: ClassVar[int] = 0
+    """Of the grid, between the batch and the components of a state."""
+
+    def __init__(self, variables: Sequence[str], dtype: torch.dtype, **settings: Any) -> None:
+        super().__init__()
+        if not variables or len(set(variables)) != len(variables):
+            raise ConfigError(f"variables={list(variables)}: give different names, one at least")
+        for name, value in settings.items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise ConfigError(f"{type(self).__name__} {name}={value}: it must be at least 1")
+        self.variables, self.settings, self.dtype = tuple(variables), settings, dtype
+        self.register_buffer("scale", torch.ones(len(variables), dtype=dtype))
+        self.register_buffer("rate", torch.ones((), dtype=dtype))
+
+    @abstractmethod
+    def network(self, z: Tensor) -> Tensor:
+        """Return g at states of size one."""
+
+    def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
+        """Return dx/dt of states (..., components), on a grid (B, *space, components); t does not matter."""
+        return self.network(x / self.scale) * (self.rate * self.scale)
+
+    def flow(self, substeps: int) -> PolynomialFlow | None:
+        """Return the integrator of polynomials with few coefficients; None for other fields."""
+        return None
+
+    def fit_scales(self, states: np.ndarray, times: np.ndarray) -> None:
+        """Set the sizes of states and rates to root mean squares of data, of shape (n, T, *space, components).
+
+        The rate is that of the component that changes fastest, by differences of neighbouring times.
+        """
+        axes = tuple(range(states.ndim - 1))
+        size = np.sqrt((states**2).mean(axis=axes))
+        if not (size > 0).all():
+            name = self.variables[int(np.argmin(size))]
+            raise ConfigError(f"states: {name!r} is zero in all training data; leave it out")
+        steps = np.diff(times).reshape(-1, *[1] * (states.ndim - 2))
+        speed = np.sqrt(((np.diff(states, axis=1) / steps) ** 2).mean(axis=axes))
+        self.scale.copy_(torch.as_tensor(size))
+        self.rate.copy_(torch.as_tensor(max((speed / size).max(), 1e-12)))
+
+    @property
+    def parameter_count(self) -> int:
+        """Learned real numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save(self, path: str | Path, description: dict[str, Any] | None = None) -> None:
+        """Write the model to one file, ``*.safetensors``, atomically, with facts to keep with it."""
+        header = {
+            "architecture": type(self).__name__,
+            "variables": list(self.variables),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "settings": self.settings,
+            **(description or {}),
+        }
+        save_tensors(path, self.state_dict(), "dynamics", header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model from its file or from a run folder; ``LearnedField.load`` reads any of them.
+
+        Raises
+        ------
+        DatasetFormatError
+            If the file is missing, damaged, or of another architecture or version.
+        """
+        path = Path(path)
+        path = path / MODEL_FILE if path.is_dir() else path
+        tensors, header = load_tensors(path, "dynamics")
+        name = header.get("architecture")
+        known = {kind.__name__: kind for kind in (PolynomialODE, StencilODE, NeuralODE)}
+        if name not in known or not issubclass(known[name], cls):
+            raise DatasetFormatError(f"{str(path)!r} holds a {name}, not a {cls.__name__}")
+        try:
+            dtype = getattr(torch, header["dtype"])
+            model = known[name](header["variables"], dtype=dtype, **header["settings"])
+            model.load_state_dict(tensors)
+        except (TypeError, KeyError, AttributeError, RuntimeError, ConfigError) as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+            raise DatasetFormatError(
+                f"{str(path)!r}: weights and architecture do not agree ({reason}): restore the file"
+            ) from error
+        return model.eval()  # type: ignore[return-value]
+
+
+def _stack(
+    channels: int,
+    layers: int,
+    hidden: int,
+    rank: int,
+    bias: bool,
+    shift: SpatialShift | None,
+    dtype: torch.dtype,
+) -> nn.Sequential:
+    """Mu-layers without norms, of which the last one starts at zero: so does the field."""
+    stack = nn.Sequential(
+        *(
+            MuLayer(channels, hidden, channels, rank, bias=bias, norm=None, shift=shift, dtype=dtype)
+            for _ in range(layers)
+        )
+    )
+    nn.init.zeros_(stack[-1].C.weight)  # type: ignore[union-attr, arg-type]
+    return stack
+
+
+class PolynomialODE(LearnedField):
+    """A vector field of Mu-layers without norms: a polynomial of degree 2^layers.
+
+    Parameters
+    ----------
+    variables : sequence of str
+    layers : int
+    hidden : int, optional
+        Products of each layer; by default as many as there are monomials of degree one and two, enough for any.
+    rank : int, optional
+        Largest rank of a layer's second factor; by default the number of variables, enough for any.
+    bias : bool
+        Without biases the polynomial has no constant term.
+    dtype : torch.dtype
+
+    Examples
+    --------
+    >>> field = PolynomialODE(("x", "y"))
+    >>> field(0.0, torch.ones(3, 2, dtype=torch.float64)).shape, field.polynomial().degree
+    (torch.Size([3, 2]), 0)
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        *,
+        layers: int = 1,
+        hidden: int | None = None,
+        rank: int | None = None,
+        bias: bool = True,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        d = len(variables)
+        hidden = d * (d + 3) // 2 if hidden is None else hidden
+        rank = d if rank is None else rank
+        super().__init__(variables, dtype, layers=layers, hidden=hidden, rank=rank, bias=bias)
+        self.layers = _stack(d, layers, hidden, rank, bias, None, dtype)
+
+    def network(self, z: Tensor) -> Tensor:
+        """Return g at states (..., components)."""
+        return self.layers(z)
+
+    def flow(self, substeps: int) -> PolynomialFlow | None:
+        """Return the integrator for the coefficients of `table`, where one layer has not too many of them."""
+        d = len(self.variables)
+        exponents = monomial_exponents(d, 2)
+        few = len(self.layers) == 1 and exponents.size <= COEFFICIENTS and self.dtype == torch.float64
+        return PolynomialFlow(exponents, substeps) if few and self.scale.device.type == "cpu" else None
+
+    def table(self) -> Tensor:
+        """Return the coefficients of one layer's monomials up to degree two, (M, d), with gradients to its weights.
+
+        In the order of `sciml.symbolic.monomial_exponents`.
+        """
+        (layer,) = self.layers
+        d, size = len(self.variables), self.scale
+        a, c, product = layer.A.weight, layer.C.weight, layer.B.weight @ layer.D.weight
+        linear, constant = a, torch.zeros_like(size)
+        if layer.A.bias is not None:
+            b = 1 + layer.B.bias + layer.B.weight @ layer.D.bias
+            linear = b[:, None] * a + layer.A.bias[:, None] * product
+            constant = c @ (layer.A.bias * b) + layer.C.bias
+        i, j = np.triu_indices(d)
+        pairs = a[:, i] * product[:, j] + (a[:, j] * product[:, i]) * torch.as_tensor(i != j, dtype=a.dtype)
+        rows = torch.cat([constant[None], (c @ linear).T, (c @ pairs).T])
+        sizes = torch.cat([torch.ones_like(size[:1]), size, size[i] * size[j]])
+        return rows * (self.rate * size) / sizes[:, None]
+
+    def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
+        """Return f as a polynomial in the states, exactly, of at most ``limit`` monomials."""
+        return _in_units(self, expand(self.layers, self.variables, limit=limit))
+
+
+class StencilODE(LearnedField):
+    """A semi-discrete PDE on a periodic grid: Mu-layers with a shift, hence a polynomial stencil.
+
+    One layer is any quadratic stencil of its reach, as hidden channel groups see one neighbour each and the low-rank
+    branch all of them. The same at every node: a model trained on one part of a grid, or on a larger one of the same
+    spacing, is the same model.
+
+    Parameters
+    ----------
+    variables : sequence of str
+        Names of the fields.
+    axes : 1 or 2
+        Of the grid.
+    reach : int
+        Cells to each side that one layer sees.
+    layers : int
+    hidden : int, optional
+        Products of each layer; by default enough for any quadratic stencil of one layer.
+    rank : int, optional
+        By default the number of variables of the stencil, enough for any.
+    bias : bool
+    dtype : torch.dtype
+
+    Examples
+    --------
+    >>> field = StencilODE(("u",), axes=1)
+    >>> field(0.0, torch.ones(2, 16, 1, dtype=torch.float64)).shape, field.polynomial().variables
+    (torch.Size([2, 16, 1]), ('u[-1]', 'u[0]', 'u[1]'))
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        *,
+        axes: Literal[1, 2] = 1,
+        reach: int = 1,
+        layers: int = 1,
+        hidden: int | None = None,
+        rank: int | None = None,
+        bias: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        shift = SpatialShift(axes, border="periodic", reach=reach, unshifted=True)
+        d, groups = len(variables), len(shift.offsets)
+        # Of each group d linear forms times all linear forms, and themselves.
+        hidden = groups * d * (groups * d + 1) if hidden is None else hidden
+        rank = groups * d if rank is None else rank
+        settings = {"axes": axes, "reach": reach, "layers": layers, "hidden": hidden, "rank": rank}
+        super().__init__(variables, dtype, **settings, bias=bias)
+        self.axes = axes  # type: ignore[misc]
+        self.layers = _stack(d, layers, hidden, rank, bias, shift, dtype)
+
+    def network(self, z: Tensor) -> Tensor:
+        """Return g at states (B, *space, components)."""
+        return self.layers(z)
+
+    def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
+        """Return the stencil, a polynomial in the values of a node and of those in reach."""
+        return _in_units(self, expand(self.layers, self.variables, limit=limit))
+
+
+class NeuralODE(LearnedField):
+    """A multilayer perceptron with tanh as a vector field (Chen et al., NeurIPS 2018, arXiv 1806.07366): a baseline.
+
+    Parameters
+    ----------
+    variables : sequence of str
+    width, depth : int
+        Of the hidden layers, and their number.
+    dtype : torch.dtype
+
+    Examples
+    --------
+    >>> NeuralODE(("x", "y"), width=8)(0.0, torch.ones(3, 2, dtype=torch.float64)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        *,
+        width: int = 32,
+        depth: int = 2,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(variables, dtype, width=width, depth=depth)
+        d = len(variables)
+        sizes = [d, *[width] * depth]
+        parts: list[nn.Module] = []
+        for a, b in itertools.pairwise(sizes):
+            parts += [nn.Linear(a, b, dtype=dtype), nn.Tanh()]
+        self.layers = nn.Sequential(*parts, nn.Linear(width, d, dtype=dtype))
+
+    def network(self, z: Tensor) -> Tensor:
+        """Return g at states (..., components)."""
+        return self.layers(z)
+
+
+def _in_units(field: PolynomialODE | StencilODE, p: PolynomialMap) -> PolynomialMap:
+    size = field.scale.double().cpu().numpy()
+    cells = len(p.variables) // len(size)
+    return p.rescaled(np.tile(size, cells), float(field.rate) * size)
