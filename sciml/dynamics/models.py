@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.networks import MuLayer, SpatialShift
@@ -20,10 +21,12 @@ from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors, save_tensors
 from sciml.symbolic import LIMIT, PolynomialMap, expand, monomial_exponents
 
-from .polynomial_flow import PolynomialFlow
+from .polynomial_flow import PolynomialFlow, StencilFlow
 
 __all__ = ["LearnedField", "NeuralODE", "PolynomialODE", "StencilODE"]
 
+CONDITION = 1e-9
+"""Singular values of a least-squares problem below this part of the largest one count as zero."""
 COEFFICIENTS = 1000
 """Most coefficients of which sensitivities are integrated."""
 
@@ -57,16 +60,50 @@ class LearnedField(nn.Module):
         self.register_buffer("rate", torch.ones((), dtype=dtype))
 
     @abstractmethod
+    def features(self, z: Tensor) -> Tensor:
+        """Return what the last linear map of g is applied to, at states of size one."""
+
+    @property
+    @abstractmethod
+    def last(self) -> nn.Linear:
+        """The last linear map of g."""
+
     def network(self, z: Tensor) -> Tensor:
         """Return g at states of size one."""
+        return linear(self.features(z), self.last.weight, self.last.bias)
 
     def forward(self, t: float | Tensor, x: Tensor) -> Tensor:
         """Return dx/dt of states (..., components), on a grid (B, *space, components); t does not matter."""
         return self.network(x / self.scale) * (self.rate * self.scale)
 
-    def flow(self, substeps: int) -> PolynomialFlow | None:
+    def flow(self, substeps: int) -> PolynomialFlow | StencilFlow | None:
         """Return the integrator of polynomials with few coefficients; None for other fields."""
         return None
+
+    @torch.no_grad()
+    def fit_last_map(self, states: np.ndarray, times: np.ndarray) -> None:
+        """Set the last linear map by least squares, the rest of the network as it is: where training starts.
+
+        What it sees is averaged over the time between frames, by Simpson's rule where two steps are equal, else by the
+        trapezoidal one, and compared with the difference of the states.
+        """
+        z = torch.as_tensor(states, dtype=self.dtype) / self.scale
+        # Batch and time are one axis for the network.
+        seen = self.features(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        dt = torch.as_tensor(np.diff(times), dtype=self.dtype) * self.rate
+        if len(dt) > 1 and float((dt - dt[0]).abs().max()) < 1e-6 * float(dt[0]):
+            mean = (seen[:, :-2] + 4 * seen[:, 1:-1] + seen[:, 2:]) / 6
+            slope = (z[:, 2:] - z[:, :-2]) / (2 * dt[0])
+        else:
+            mean = (seen[:, 1:] + seen[:, :-1]) / 2
+            slope = (z[:, 1:] - z[:, :-1]) / dt.view(-1, *[1] * (z.ndim - 2))
+        matrix = mean.flatten(0, -2)
+        if self.last.bias is not None:
+            matrix = torch.cat([matrix, torch.ones_like(matrix[:, :1])], 1)
+        found = torch.linalg.lstsq(matrix, slope.flatten(0, -2), rcond=CONDITION, driver="gelsd").solution.T
+        self.last.weight.copy_(found[:, : self.last.in_features])
+        if self.last.bias is not None:
+            self.last.bias.copy_(found[:, -1])
 
     def fit_scales(self, states: np.ndarray, times: np.ndarray) -> None:
         """Set the sizes of states and rates to root mean squares of data, of shape (n, T, *space, components).
@@ -185,16 +222,19 @@ class PolynomialODE(LearnedField):
         super().__init__(variables, dtype, layers=layers, hidden=hidden, rank=rank, bias=bias)
         self.layers = _stack(d, layers, hidden, rank, bias, None, dtype)
 
-    def network(self, z: Tensor) -> Tensor:
-        """Return g at states (..., components)."""
-        return self.layers(z)
+    @property
+    def last(self) -> nn.Linear:
+        """C of the last layer."""
+        return self.layers[-1].C
+
+    def features(self, z: Tensor) -> Tensor:
+        """Return the last layer's products at states (..., components)."""
+        return self.layers[-1].products(self.layers[:-1](z))
 
     def flow(self, substeps: int) -> PolynomialFlow | None:
         """Return the integrator for the coefficients of `table`, where one layer has not too many of them."""
-        d = len(self.variables)
-        exponents = monomial_exponents(d, 2)
-        few = len(self.layers) == 1 and exponents.size <= COEFFICIENTS and self.dtype == torch.float64
-        return PolynomialFlow(exponents, substeps) if few and self.scale.device.type == "cpu" else None
+        exponents = monomial_exponents(len(self.variables), 2)
+        return PolynomialFlow(exponents, substeps) if _has_table(self, exponents) else None
 
     def table(self) -> Tensor:
         """Return the coefficients of one layer's monomials up to degree two, (M, d), with gradients to its weights.
@@ -202,18 +242,7 @@ class PolynomialODE(LearnedField):
         In the order of `sciml.symbolic.monomial_exponents`.
         """
         (layer,) = self.layers
-        d, size = len(self.variables), self.scale
-        a, c, product = layer.A.weight, layer.C.weight, layer.B.weight @ layer.D.weight
-        linear, constant = a, torch.zeros_like(size)
-        if layer.A.bias is not None:
-            b = 1 + layer.B.bias + layer.B.weight @ layer.D.bias
-            linear = b[:, None] * a + layer.A.bias[:, None] * product
-            constant = c @ (layer.A.bias * b) + layer.C.bias
-        i, j = np.triu_indices(d)
-        pairs = a[:, i] * product[:, j] + (a[:, j] * product[:, i]) * torch.as_tensor(i != j, dtype=a.dtype)
-        rows = torch.cat([constant[None], (c @ linear).T, (c @ pairs).T])
-        sizes = torch.cat([torch.ones_like(size[:1]), size, size[i] * size[j]])
-        return rows * (self.rate * size) / sizes[:, None]
+        return _table(self, layer.A.weight, layer.D.weight)
 
     def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
         """Return f as a polynomial in the states, exactly, of at most ``limit`` monomials."""
@@ -272,9 +301,43 @@ class StencilODE(LearnedField):
         self.axes = axes  # type: ignore[misc]
         self.layers = _stack(d, layers, hidden, rank, bias, shift, dtype)
 
-    def network(self, z: Tensor) -> Tensor:
-        """Return g at states (B, *space, components)."""
-        return self.layers(z)
+    @property
+    def last(self) -> nn.Linear:
+        """C of the last layer."""
+        return self.layers[-1].C
+
+    def features(self, z: Tensor) -> Tensor:
+        """Return the last layer's products at states (B, *space, components)."""
+        return self.layers[-1].products(self.layers[:-1](z))
+
+    @property
+    def cells(self) -> list[tuple[int, ...]]:
+        """Offsets of the nodes that one layer sees, in the order of the stencil's variables."""
+        return sorted(tuple(-k for k in offset) for offset in self.layers[0].shift.offsets)
+
+    def flow(self, substeps: int) -> StencilFlow | None:
+        """Return the integrator for the coefficients of `table`, where one layer has not too many of them."""
+        exponents = monomial_exponents(len(self.cells) * len(self.variables), 2)
+        return StencilFlow(exponents, self.cells, substeps) if _has_table(self, exponents) else None
+
+    def table(self) -> Tensor:
+        """Return the coefficients of one layer's monomials in a node's neighbours, (M, fields), with gradients."""
+        (layer,) = self.layers
+        d, cells = len(self.variables), self.cells
+        wide = []
+        for weight in (layer.A.weight, layer.D.weight):
+            parts = weight.new_zeros(len(weight), len(cells) * d)
+            # Not in place, under transforms of functions.
+            columns = torch.cat(
+                [
+                    torch.full((channels.stop - channels.start,), cells.index(tuple(-k for k in offset)) * d)
+                    for offset, channels in zip(
+                        layer.shift.offsets, layer.shift.groups(len(weight)), strict=True
+                    )
+                ]
+            )
+            wide.append(parts.scatter(1, columns[:, None] + torch.arange(d), weight))
+        return _table(self, *wide)
 
     def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
         """Return the stencil, a polynomial in the values of a node and of those in reach."""
@@ -313,12 +376,39 @@ class NeuralODE(LearnedField):
             parts += [nn.Linear(a, b, dtype=dtype), nn.Tanh()]
         self.layers = nn.Sequential(*parts, nn.Linear(width, d, dtype=dtype))
 
-    def network(self, z: Tensor) -> Tensor:
-        """Return g at states (..., components)."""
-        return self.layers(z)
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer."""
+        return self.layers[-1]
+
+    def features(self, z: Tensor) -> Tensor:
+        """Return the last hidden layer at states (..., components)."""
+        return self.layers[:-1](z)
 
 
 def _in_units(field: PolynomialODE | StencilODE, p: PolynomialMap) -> PolynomialMap:
     size = field.scale.double().cpu().numpy()
     cells = len(p.variables) // len(size)
     return p.rescaled(np.tile(size, cells), float(field.rate) * size)
+
+
+def _has_table(field: "PolynomialODE | StencilODE", exponents: np.ndarray) -> bool:
+    small = len(field.layers) == 1 and len(exponents) * len(field.variables) <= COEFFICIENTS
+    return small and field.dtype == torch.float64 and field.scale.device.type == "cpu"
+
+
+def _table(field: "PolynomialODE | StencilODE", a: Tensor, d: Tensor) -> Tensor:
+    """Coefficients of one layer with A and D in terms of the polynomial's variables: the closed form, in units."""
+    (layer,) = field.layers
+    c, product = layer.C.weight, layer.B.weight @ d
+    linear, constant = a, torch.zeros_like(field.scale)
+    if layer.A.bias is not None:
+        b = 1 + layer.B.bias + layer.B.weight @ layer.D.bias
+        linear = b[:, None] * a + layer.A.bias[:, None] * product
+        constant = c @ (layer.A.bias * b) + layer.C.bias
+    i, j = np.triu_indices(a.shape[1])
+    pairs = a[:, i] * product[:, j] + (a[:, j] * product[:, i]) * torch.as_tensor(i != j, dtype=a.dtype)
+    rows = torch.cat([constant[None], (c @ linear).T, (c @ pairs).T])
+    size = field.scale.repeat(a.shape[1] // len(field.scale))
+    sizes = torch.cat([torch.ones_like(size[:1]), size, size[i] * size[j]])
+    return rows * (field.rate * field.scale) / sizes[:, None]

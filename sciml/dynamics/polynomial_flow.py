@@ -15,7 +15,7 @@ from sciml.solvers.compiled import kernels
 
 from .rollout import advance
 
-__all__ = ["PolynomialFlow", "roll_out_polynomial"]
+__all__ = ["PolynomialFlow", "StencilFlow", "roll_out_polynomial"]
 
 
 class PolynomialFlow:
@@ -129,31 +129,26 @@ class PolynomialFlow:
         columns = 1 + d + np.arange(len(rows))
 
         def slope(t: float, y: np.ndarray) -> np.ndarray:
-            powers = self._powers(y[:, :, 0])
-            monomials = self._product(powers)
+            powers = self.powers(y[:, :, 0])
+            monomials = self.product(powers)
             found = np.empty_like(y)
             found[:, :, 0] = monomials @ table
             if y.shape[2] > 1:
-                np.matmul(self._jacobian(powers, table), y[:, :, 1:], out=found[:, :, 1:])
+                np.matmul(self.jacobian(powers, table), y[:, :, 1:], out=found[:, :, 1:])
                 found[:, outputs, columns] += monomials[:, rows]
             return found
 
-        frames = [start]
-        # Trial fields may leave all ranges; the states say so.
-        with np.errstate(all="ignore"):
-            for length in lengths.T:
-                frames.append(advance(slope, frames[-1], length[:, None, None], self.substeps))
-        return np.stack(frames, 1)
+        return _stepped(slope, start, lengths, self.substeps)
 
-    def _powers(self, x: np.ndarray) -> np.ndarray:
-        """x^0, x^1, ..., shape (degree + 1, B, d)."""
+    def powers(self, x: np.ndarray) -> np.ndarray:
+        """Return x^0, x^1, ..., shape (degree + 1, B, d), of points (B, d)."""
         table = np.ones((self.degree + 1, *x.shape))
         for power in range(1, self.degree + 1):
             np.multiply(table[power - 1], x, out=table[power])
         return table
 
-    def _product(self, powers: np.ndarray, derived: int = -1) -> np.ndarray:
-        """Monomials, shape (B, M), or their derivatives by one variable."""
+    def product(self, powers: np.ndarray, derived: int = -1) -> np.ndarray:
+        """Return the monomials, shape (B, M), or their derivatives by one variable."""
         product: np.ndarray | float = 1.0
         for j, exponents in enumerate(self.exponents.T):
             product = product * powers[exponents - (j == derived), :, j]
@@ -161,9 +156,122 @@ class PolynomialFlow:
             product = product * self.exponents[:, derived, None]
         return np.asarray(product).T
 
-    def _jacobian(self, powers: np.ndarray, table: np.ndarray) -> np.ndarray:
-        """df_k/dx_i, shape (B, d, d)."""
-        return np.stack([self._product(powers, i) @ table for i in range(self.exponents.shape[1])], -1)
+    def jacobian(self, powers: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Return df_k/dx_i, shape (B, d, d)."""
+        return np.stack([self.product(powers, i) @ table for i in range(self.exponents.shape[1])], -1)
+
+
+class StencilFlow:
+    """The flow of polynomial stencils on periodic grids.
+
+    Parameters
+    ----------
+    exponents : ndarray of int, shape (M, cells * k)
+        Variable v is component v mod k of cell v // k.
+    cells : list of tuple of int
+        Offsets of a node's neighbours, itself one of them.
+    substeps : int
+
+    Examples
+    --------
+    >>> flow = StencilFlow(np.eye(3, dtype=int), [(-1,), (0,), (1,)], 4)
+    >>> heat = np.array([[1.0], [-2.0], [1.0]])
+    >>> flow.frames(heat, np.eye(4)[:1, :, None], np.array([[0.1]]))[0, 1, :, 0].round(4).tolist()
+    [0.8269, 0.0824, 0.0082, 0.0824]
+    """
+
+    def __init__(self, exponents: np.ndarray, cells: list[tuple[int, ...]], substeps: int) -> None:
+        self.exponents = np.ascontiguousarray(exponents, np.int64)
+        self.cells, self.substeps, self.degree = cells, substeps, int(self.exponents.max(initial=1))
+        self.kernels: Any = kernels("compiled_stencils", __package__)
+
+    def frames(self, table: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return states, shape (B, W, *space, k), from starts (B, *space, k) and times between frames (B, W - 1)."""
+        none = np.zeros(0, np.int64)
+        return self.sensitivities(table, none, none, starts, lengths)[..., 0]
+
+    def sensitivities(
+        self,
+        table: np.ndarray,
+        rows: np.ndarray,
+        outputs: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+    ) -> np.ndarray:
+        """Return states and their derivatives by ``table[rows, outputs]``, shape (B, W, *space, k, 1 + P)."""
+        space = starts.shape[1:-1]
+        start = np.zeros((*starts.shape, 1 + len(rows)))
+        start[..., 0] = starts
+        start = start.reshape(len(starts), -1, *start.shape[-2:])
+        nodes = np.arange(start.shape[1]).reshape(space)
+        axes = tuple(range(len(space)))
+        # The value of cell k at node n is that of node n + k.
+        neighbours = np.stack([np.roll(nodes, [-k for k in cell], axes).ravel() for cell in self.cells], 1)
+        run = self._compiled if self.kernels is not None else self._stepped
+        frames = run(
+            table, np.ascontiguousarray(rows), np.ascontiguousarray(outputs), neighbours, start, lengths
+        )
+        return frames.reshape(*frames.shape[:2], *space, *frames.shape[-2:])
+
+    def _compiled(
+        self,
+        table: np.ndarray,
+        rows: np.ndarray,
+        outputs: np.ndarray,
+        neighbours: np.ndarray,
+        start: np.ndarray,
+        lengths: np.ndarray,
+    ) -> np.ndarray:
+        frames = np.empty((len(start), lengths.shape[1] + 1, *start.shape[1:]))
+        frames[:, 0] = start
+        table, lengths = np.ascontiguousarray(table), np.ascontiguousarray(lengths)
+        neighbours = np.ascontiguousarray(neighbours)
+
+        def work(first: int, last: int) -> None:
+            self.kernels.flow(
+                *(self.exponents, self.degree, table, rows, outputs, neighbours, lengths, self.substeps),
+                *(frames, first, last),
+            )
+
+        in_parts(work, len(start), most=len(start))
+        return frames
+
+    def _stepped(
+        self,
+        table: np.ndarray,
+        rows: np.ndarray,
+        outputs: np.ndarray,
+        neighbours: np.ndarray,
+        start: np.ndarray,
+        lengths: np.ndarray,
+    ) -> np.ndarray:
+        batch, nodes, k, columns = start.shape
+        places = 1 + np.arange(len(rows))
+        local = PolynomialFlow(self.exponents, 1)
+
+        def slope(t: float, y: np.ndarray) -> np.ndarray:
+            # All nodes of all states are points; their variables the neighbours' components.
+            around = y[:, neighbours].reshape(batch * nodes, -1, columns)
+            powers = local.powers(around[:, :, 0])
+            monomials = local.product(powers)
+            found = np.empty((batch * nodes, k, columns))
+            found[:, :, 0] = monomials @ table
+            if columns > 1:
+                np.matmul(local.jacobian(powers, table), around[:, :, 1:], out=found[:, :, 1:])
+                found[:, outputs, places] += monomials[:, rows]
+            return found.reshape(y.shape)
+
+        return _stepped(slope, start, lengths, self.substeps)
+
+
+def _stepped(slope: Any, start: np.ndarray, lengths: np.ndarray, substeps: int) -> np.ndarray:
+    """Frames by the integrators of the suite."""
+    frames, tail = [start], (1,) * (start.ndim - 1)
+    # Trial fields may leave all ranges; the states say so.
+    with np.errstate(all="ignore"):
+        for length in lengths.T:
+            frames.append(advance(slope, frames[-1], length.reshape(-1, *tail), substeps))
+    return np.stack(frames, 1)
 
 
 def roll_out_polynomial(flow: PolynomialFlow, table: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:

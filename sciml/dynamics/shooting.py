@@ -23,7 +23,7 @@ from torch.func import functional_call, jacfwd, jvp, vmap
 
 from sciml.errors import ConfigError, ConvergenceError
 
-from .models import LearnedField, PolynomialODE
+from .models import LearnedField, PolynomialODE, StencilODE
 from .rollout import advance, check_times
 
 __all__ = ["LeastSquares", "Segments", "Shooting", "ShootingState", "levenberg_marquardt", "segments"]
@@ -162,8 +162,11 @@ class LeastSquares(ABC):
         return (found[:, first:] - data.states[:, first:]) / self.scale
 
     def split(self, frames: Tensor, data: Segments) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what `jacobians` does from states with their derivatives beside them, (B, W, d, 1 + D + P)."""
-        first, d = 0 if self.free else 1, frames.shape[2]
+        """Return what `jacobians` does from states with derivatives beside them, (B, W, *space, d, 1 + D + P).
+
+        On a grid there are none by the start, D = 0.
+        """
+        first, d = 0 if self.free else 1, frames.shape[2] if frames.ndim == 4 else 0
         frames = frames[:, first:] / self.scale[:, None]
         errors = (frames[..., 0] - data.states[:, first:] / self.scale).flatten(1)
         of_theta = frames[..., 1 + d :].movedim(-1, 0).flatten(2)
@@ -178,14 +181,17 @@ class LeastSquares(ABC):
         return replace(state, cost=cost if math.isfinite(cost) else math.inf)
 
     def step(self, state: ShootingState) -> ShootingState:
-        """Take one step that lowers the cost, with as much damping as that needs."""
+        """Take one step that lowers the cost, with as much damping as that needs.
+
+        Afterwards the damping follows how much of what the quadratic model promised came true (Nielsen, IMM-REP-1999-05).
+        """
         normal = self.normal(state)
         damping, growth = state.damping, 2.0
         while damping <= LARGEST:
-            tried = self._moved(state, normal, damping)
+            tried, promised = self._moved(state, normal, damping)
             if tried.cost < state.cost:
-                gain = (state.cost - tried.cost) / state.cost
-                damping = max(damping / 5, SMALLEST) if gain > 0.1 else damping
+                ratio = (state.cost - tried.cost) / max(promised, 1e-300)
+                damping = max(damping * max(0.1, 1 - (2 * ratio - 1) ** 3), SMALLEST)
                 return replace(tried, damping=damping, iteration=state.iteration + 1)
             damping, growth = damping * growth, growth * 2
         return replace(state, done=True)
@@ -212,19 +218,25 @@ class LeastSquares(ABC):
         size = max(int(ENTRIES / max(self.data.states[0].numel() * tangents, 1)), 1)
         return (slice(a, a + size) for a in range(0, len(self.data), size))
 
-    def _moved(self, state: ShootingState, normal: "Normal", damping: float) -> ShootingState:
-        """Return the state after the step of a damping, with its cost."""
+    def _moved(self, state: ShootingState, normal: "Normal", damping: float) -> tuple[ShootingState, float]:
+        """Return the state after the step of a damping, with its cost, and the fall of the cost that it promises."""
         h, g, solved = normal.reduced(damping)
         diagonal = normal.h.diagonal()
         # The floor lets weights stay that nothing depends on.
-        matrix = h + damping * torch.diag(diagonal + 1e-12 * diagonal.sum() + 1e-300)
+        weight = damping * (diagonal + 1e-12 * diagonal.sum() + 1e-300)
+        matrix = h + torch.diag(weight)
         change, info = torch.linalg.solve_ex(matrix, -g)
         if int(info) or not bool(torch.isfinite(change).all()):
-            return replace(state, cost=math.inf)
+            return replace(state, cost=math.inf), 0.0
+        promised = float(change @ (weight * change - normal.g))
         starts = state.starts
-        if solved is not None:
-            starts = starts - (solved[1] + solved[0] @ change).view_as(starts)
-        return self.assess(replace(state, theta=state.theta + change, starts=starts))
+        if solved is not None and normal.starts is not None:
+            moved = -(solved[1] + solved[0] @ change)
+            f, _, own = normal.starts
+            promised += float((moved * (damping * f.diagonal(dim1=1, dim2=2) * moved - own)).sum())
+            starts = starts + moved.view_as(starts)
+        tried = self.assess(replace(state, theta=state.theta + change, starts=starts))
+        return tried, promised / self.count
 
 
 class Shooting(LeastSquares):
@@ -303,7 +315,7 @@ class Shooting(LeastSquares):
             direction = v.view_as(starts[0]).expand_as(starts)
             return jvp(lambda value: self.errors(theta, value, data), (starts,), (direction,))[1]
 
-        if self.flow is not None:
+        if self.flow is not None and (starts.ndim == 2 or not self.free):
             # Of coefficients there are fewer than of weights, and their roll-outs are one loop.
             table = self._table(theta)
             rows, outputs = (index.ravel() for index in np.indices(table.shape))
@@ -353,7 +365,7 @@ class _Unrolled(nn.Module):
     def forward(self, starts: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
         """Return all frames, shape (B, W, *space, components); without starts the field's coefficients."""
         if starts is None or lengths is None:
-            assert isinstance(self.model, PolynomialODE)
+            assert isinstance(self.model, PolynomialODE | StencilODE)
             return self.model.table()
         frames, tail = [starts], (1,) * (starts.ndim - 1)
         for length in lengths.unbind(1):

@@ -116,6 +116,10 @@ class MuLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (..., in_features), with a shift (B, *space, in_features), to (..., out_features)."""
+        return linear(self.products(x), self.C.weight, self.C.bias)
+
+    def products(self, x: Tensor) -> Tensor:
+        """Return (A x) * (B D x) + A x, what C is applied to, (..., hidden)."""
         if x.shape[-1] != self.in_features:
             raise ConfigError(
                 f"MuLayer input of shape {tuple(x.shape)}: the last axis must be {self.in_features}"
@@ -127,7 +131,7 @@ class MuLayer(nn.Module):
         q = linear(q, self.B.weight, self.B.bias)
         if self.norm_a is not None and self.norm_b is not None:
             p, q = self.norm_a(p), self.norm_b(q) * self.alpha
-        return linear(torch.addcmul(p, p, q), self.C.weight, self.C.bias)
+        return torch.addcmul(p, p, q)
 
 
 class PolyBlock(nn.Module):
