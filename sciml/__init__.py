@@ -19,10 +19,12 @@ __all__ = [
     "envs",
     "errors",
     "metrics",
+    "networks",
     "operators",
     "report",
     "sampling",
     "solvers",
+    "symbolic",
     "training",
 ]
 

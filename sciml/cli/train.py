@@ -1,4 +1,4 @@
-"""``sciml train``: operators from datasets."""
+"""``sciml train``: operators, score models and vector fields from datasets."""
 
 import dataclasses
 import os
@@ -11,10 +11,11 @@ import tyro
 from sciml.errors import ConfigError
 from sciml.training.config import TrainConfig
 
-from .parsing import parse, take_name
+from .parsing import parse, print_table, take_name
 
 __all__ = ["run"]
 
+DYNAMICS = "dynamics"
 EXAMPLE = "sciml train fno darcy.h5 --stride 2 --epochs 12 -o runs/darcy"
 
 
@@ -38,14 +39,35 @@ class TrainFiles:
     """No progress bar, nor a line for each epoch where there is no terminal."""
 
 
+@dataclass(frozen=True)
+class DynamicsFiles:
+    """Where from and where to."""
+
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+    """Dataset of trajectories: of ODEs, or of fields on a periodic grid."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
+    """Run folder."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+    overwrite: bool = False
+    """Discard a run that is there."""
+    checkpoint_seconds: float = 30.0
+    """Time between checkpoints: what an interruption can cost."""
+    quiet: bool = False
+    """No progress bar."""
+
+
 def run(arguments: list[str], plugins: list[str]) -> None:
     """Train an operator, whose architecture is flags too, and write its run folder."""
     from sciml.operators import CloudOperator, operator_registry
     from sciml.training.denoising import ScoreConfig
 
-    usage = "sciml train OPERATOR DATA -o RUN"
-    name = take_name(arguments, "operator", operator_registry, usage, EXAMPLE)
+    usage = "sciml train MODEL DATA -o RUN"
+    name = take_name(arguments, "model", [*operator_registry, DYNAMICS], usage, EXAMPLE)
     if name is None:
+        return
+    if name == DYNAMICS:
+        _train_dynamics(arguments[1:])
         return
     operator = operator_registry[name]
     config: type[TrainConfig] = ScoreConfig if name == "score" else TrainConfig
@@ -96,3 +118,35 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         f"{no_skill(result['no_skill'])}; {'was finished before:' if finished else 'wrote'} {files.output}, "
         f"evaluate it with: sciml evaluate {files.output} {files.data}"
     )
+
+
+def _train_dynamics(arguments: list[str]) -> None:
+    """Learn a vector field from trajectories."""
+    from sciml.training.dynamics import DynamicsConfig
+
+    parts: list[tuple[str, type]] = [("files", DynamicsFiles), ("config", DynamicsConfig)]
+    both = dataclasses.make_dataclass("DynamicsArguments", parts)
+    example = """sciml generate lotka-volterra -n 1 --frames 100 --final-time 6 -o lv.h5
+  sciml train dynamics lv.h5 -o runs/lv"""
+    description = "Learn the vector field of trajectories: a polynomial, a stencil, or a neural ODE."
+    parsed: Any = parse(both, f"sciml train {DYNAMICS}", arguments, description, example)
+    files: DynamicsFiles = parsed.files
+    if not files.output:
+        raise ConfigError(f"output={files.output!r}: name a folder")
+
+    from sciml.training import train_dynamics
+    from sciml.training.dynamics_reports import error_rows
+
+    result = train_dynamics(
+        parsed.config,
+        files.data,
+        files.output,
+        resume=files.resume,
+        overwrite=files.overwrite,
+        progress=not files.quiet,
+        checkpoint_seconds=files.checkpoint_seconds,
+    )
+    print_table(["roll-outs, relative L2", "training frames", "last frame"], error_rows(result["errors"]))
+    if result["equation"]:
+        print(f"\n{result['equation']}")
+    print(f"\nwrote {files.output}; look at its equation with: sciml equation {files.output}")

@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -113,6 +114,8 @@ class ShootingState:
     cost : float
         Mean of the squared errors, in units of the components' sizes.
     iteration : int
+    slow : int
+        Steps in a row that brought nearly nothing.
     done : bool
     """
 
@@ -121,7 +124,14 @@ class ShootingState:
     damping: float = 1e-2
     cost: float = math.inf
     iteration: int = 0
+    slow: int = 0
     done: bool = False
+
+
+class Weights(Protocol):
+    """Whatever has weights as one vector."""
+
+    theta: Tensor
 
 
 class LeastSquares(ABC):
@@ -183,7 +193,8 @@ class LeastSquares(ABC):
     def step(self, state: ShootingState) -> ShootingState:
         """Take one step that lowers the cost, with as much damping as that needs.
 
-        Afterwards the damping follows how much of what the quadratic model promised came true (Nielsen, IMM-REP-1999-05).
+        Afterwards the damping follows how much of what the quadratic model promised came true (Nielsen,
+        IMM-REP-1999-05).
         """
         normal = self.normal(state)
         damping, growth = state.damping, 2.0
@@ -273,10 +284,13 @@ class Shooting(LeastSquares):
 
     def start(self) -> ShootingState:
         """Return the state before the first step: the model's weights and the data's starts."""
-        theta = torch.cat([p.detach().flatten() for p in self.model.parameters()])
-        return self.assess(ShootingState(theta, self.data.states[:, 0].clone()))
+        return self.assess(ShootingState(self.theta(), self.data.states[:, 0].clone()))
 
-    def write(self, state: ShootingState) -> None:
+    def theta(self) -> Tensor:
+        """Return the model's weights as one vector."""
+        return torch.cat([p.detach().flatten() for p in self.model.parameters()])
+
+    def write(self, state: Weights) -> None:
         """Put a state's weights into the model."""
         weights = self._weights(state.theta)
         with torch.no_grad():
@@ -416,11 +430,9 @@ def levenberg_marquardt(
         raise ConvergenceError(
             "roll-outs of the first unknowns are not finite: take shorter windows, or more substeps"
         )
-    slow = 0
     while state.iteration < iterations and not state.done:
         before = state.cost
         state = problem.step(state)
-        slow = slow + 1 if before - state.cost <= tolerance * before else 0
-        if slow == 3 or state.cost <= floor:
-            state = replace(state, done=True)
+        slow = state.slow + 1 if before - state.cost <= tolerance * before else 0
+        state = replace(state, slow=slow, done=state.done or slow == 3 or state.cost <= floor)
         yield state

@@ -2,5 +2,6 @@
 
 from .expansion import expand
 from .polynomials import LIMIT, PolynomialMap, monomial_exponents
+from .stencils import differential_form
 
-__all__ = ["LIMIT", "PolynomialMap", "expand", "monomial_exponents"]
+__all__ = ["LIMIT", "PolynomialMap", "differential_form", "expand", "monomial_exponents"]
