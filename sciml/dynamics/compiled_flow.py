@@ -1,14 +1,17 @@
 """Runge-Kutta steps of polynomial vector fields, with sensitivities and adjoints, compiled by numba (extra `fast`).
 
 A field is exponents (M, d) and a table of coefficients (M, d). Trajectories are independent of each other; a kernel
-takes those from ``first`` to ``last``.
+takes those, or those blocks of them, from ``first`` to ``last``. Where there are no sensitivities, `LANES` trajectories
+fill the processor's vectors.
 """
 
 import numpy as np
 
 from sciml.solvers.compiled.lanes import compiled
 
-__all__ = ["adjoint", "flow"]
+__all__ = ["LANES", "adjoint", "flow", "states"]
+
+LANES = 16
 
 
 @compiled
@@ -51,8 +54,6 @@ def _slope(exponents, table, rows, outputs, y, powers, monomials, jacobian, slop
         for m in range(monomials.size):
             value += monomials[m] * table[m, k]
         slope[k, 0] = value
-    if columns == 1:
-        return
     _jacobian(exponents, table, powers, jacobian)
     for k in range(d):
         for c in range(1, columns):
@@ -68,8 +69,8 @@ def _slope(exponents, table, rows, outputs, y, powers, monomials, jacobian, slop
 def flow(exponents, degree, table, rows, outputs, lengths, substeps, frames, first, last):  # type: ignore[no-untyped-def]
     """Fill ``frames``, (B, W, d, columns), from its first frames.
 
-    With one column these are states. Else columns are the state, its derivatives by the d numbers of the start and by
-    the coefficients ``table[rows, outputs]``.
+    Columns are the state, its derivatives by the d numbers of the start and by the coefficients
+    ``table[rows, outputs]``.
     """
     d, columns = frames.shape[2], frames.shape[3]
     powers, monomials, jacobian = np.ones((d, degree + 1)), np.empty(len(table)), np.empty((d, d))
@@ -93,60 +94,132 @@ def flow(exponents, degree, table, rows, outputs, lengths, substeps, frames, fir
 
 
 @compiled
-def adjoint(exponents, degree, table, lengths, substeps, frames, upstream, of_table, of_start, first, last):  # type: ignore[no-untyped-def]
-    """Write the derivatives of sum(upstream * frames) by the table, for each trajectory, and by its start.
+def _fill(parents, factors, x, monomials):  # type: ignore[no-untyped-def]
+    """Write all monomials of `LANES` states, (M, LANES): each is its parent's times one variable."""
+    for m in range(monomials.shape[0]):
+        if parents[m] < 0:
+            for i in range(LANES):
+                monomials[m, i] = 1.0
+        else:
+            for i in range(LANES):
+                monomials[m, i] = monomials[parents[m], i] * x[factors[m], i]
 
-    ``frames`` and ``upstream`` are (B, W, d), ``of_table`` is (B, M, d). Steps between two frames are done again.
+
+@compiled
+def _slopes(table, monomials, k):  # type: ignore[no-untyped-def]
+    """Write the slopes, (d, LANES)."""
+    k[:] = 0.0
+    for m in range(monomials.shape[0]):
+        for j in range(k.shape[0]):
+            factor = table[m, j]
+            for i in range(LANES):
+                k[j, i] += factor * monomials[m, i]
+
+
+@compiled
+def _interval(parents, factors, table, y, length, substeps, stages, monomials, k, total):  # type: ignore[no-untyped-def]
+    """Take states (d, LANES) through one interval of lengths (LANES,); write the stages' states."""
+    d = y.shape[0]
+    for n in range(substeps):
+        for stage in range(4):
+            at = stages[n, stage]
+            part = 0.0 if stage == 0 else (1.0 if stage == 3 else 0.5) / substeps
+            weight = (1.0 if stage in (0, 3) else 2.0) / (6 * substeps)
+            for j in range(d):
+                for i in range(LANES):
+                    # The slope of the stage before is still in k.
+                    at[j, i] = y[j, i] + part * length[i] * k[j, i] if stage else y[j, i]
+            _fill(parents, factors, at, monomials)
+            _slopes(table, monomials, k)
+            for j in range(d):
+                for i in range(LANES):
+                    total[j, i] = weight * length[i] * k[j, i] + (total[j, i] if stage else 0.0)
+        for j in range(d):
+            for i in range(LANES):
+                y[j, i] += total[j, i]
+
+
+@compiled
+def states(parents, factors, table, lengths, substeps, frames, first, last):  # type: ignore[no-untyped-def]
+    """Fill ``frames``, (B, W, d), from its first frames, for blocks of `LANES` trajectories from first to last."""
+    count, d, monomials = frames.shape[0], frames.shape[2], np.empty((len(table), LANES))
+    y, k, total, length = np.empty((d, LANES)), np.empty((d, LANES)), np.empty((d, LANES)), np.empty(LANES)
+    stages = np.empty((substeps, 4, d, LANES))
+    for block in range(first, last):
+        for i in range(LANES):
+            y[:, i] = frames[min(block * LANES + i, count - 1), 0]
+        for w in range(lengths.shape[1]):
+            for i in range(LANES):
+                length[i] = lengths[min(block * LANES + i, count - 1), w]
+            _interval(parents, factors, table, y, length, substeps, stages, monomials, k, total)
+            for i in range(min(LANES, count - block * LANES)):
+                frames[block * LANES + i, w + 1] = y[:, i]
+
+
+@compiled
+def adjoint(parents, factors, table, lengths, substeps, frames, upstream, of_table, of_start, first, last):  # type: ignore[no-untyped-def]
+    """Write the derivatives of sum(upstream * frames) by the table, for each block, and by the starts.
+
+    ``frames`` and ``upstream`` are (B, W, d), ``of_table`` is (blocks, M, d). Steps between two frames are done again.
     """
-    d = frames.shape[2]
-    powers, monomials, jacobian = np.ones((d, degree + 1)), np.empty(len(table)), np.empty((d, d))
-    stages, k = np.empty((substeps, 4, d)), np.empty(d)
-    y, future, inner, slope = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
-    for b in range(first, last):
-        of_table[b] = 0.0
-        future[:] = upstream[b, -1]
+    count, d, size = frames.shape[0], frames.shape[2], len(table)
+    monomials, bar, sums = np.empty((size, LANES)), np.empty((size, LANES)), np.empty((size, d, LANES))
+    y, k, total, length = np.empty((d, LANES)), np.empty((d, LANES)), np.empty((d, LANES)), np.empty(LANES)
+    future, inner = np.empty((d, LANES)), np.empty((d, LANES))
+    stages = np.empty((substeps, 4, d, LANES))
+    for block in range(first, last):
+        sums[:] = 0.0
+        future[:] = 0.0
+        real = min(LANES, count - block * LANES)
+        for i in range(real):
+            future[:, i] = upstream[block * LANES + i, -1]
         for w in range(lengths.shape[1] - 1, -1, -1):
-            h = lengths[b, w] / substeps
-            y[:] = frames[b, w]
-            for n in range(substeps):
-                slope[:] = 0.0
-                for stage in range(4):
-                    part = 0.0 if stage == 0 else h if stage == 3 else h / 2
-                    weight = h / 6 if stage in (0, 3) else h / 3
-                    for i in range(d):
-                        # The slope of the stage before is still in k.
-                        stages[n, stage, i] = y[i] + part * k[i] if stage else y[i]
-                    _monomials(exponents, stages[n, stage], powers, monomials)
-                    for i in range(d):
-                        value = 0.0
-                        for m in range(monomials.size):
-                            value += monomials[m] * table[m, i]
-                        k[i] = value
-                        slope[i] += weight * value
-                for i in range(d):
-                    y[i] += slope[i]
+            for i in range(LANES):
+                # Lanes beyond the last trajectory repeat it, and nothing flows back to them.
+                y[:, i] = frames[min(block * LANES + i, count - 1), w]
+                length[i] = lengths[min(block * LANES + i, count - 1), w] / substeps
+            _interval(parents, factors, table, y, length * substeps, substeps, stages, monomials, k, total)
             for n in range(substeps - 1, -1, -1):
-                inner[:] = 0.0
-                slope[:] = 0.0
+                total[:] = 0.0
                 for stage in range(3, -1, -1):
-                    weight = h / 6 if stage in (0, 3) else h / 3
+                    weight = 1 / 6 if stage in (0, 3) else 1 / 3
                     # What the next stage's state hands down to this slope.
-                    part = 0.0 if stage == 3 else h if stage == 2 else h / 2
-                    for i in range(d):
-                        k[i] = weight * future[i] + part * inner[i]
-                    _monomials(exponents, stages[n, stage], powers, monomials)
-                    _jacobian(exponents, table, powers, jacobian)
-                    for m in range(monomials.size):
-                        for i in range(d):
-                            of_table[b, m, i] += monomials[m] * k[i]
-                    for i in range(d):
-                        value = 0.0
+                    part = 0.0 if stage == 3 else 1.0 if stage == 2 else 0.5
+                    for j in range(d):
+                        for i in range(LANES):
+                            handed = part * inner[j, i] if stage < 3 else 0.0
+                            k[j, i] = length[i] * (weight * future[j, i] + handed)
+                    at = stages[n, stage]
+                    _fill(parents, factors, at, monomials)
+                    bar[:] = 0.0
+                    for m in range(size):
                         for j in range(d):
-                            value += jacobian[j, i] * k[j]
-                        inner[i] = value
-                        slope[i] += value
-                for i in range(d):
-                    future[i] += slope[i]
-            for i in range(d):
-                future[i] += upstream[b, w, i]
-        of_start[b] = future
+                            factor = table[m, j]
+                            for i in range(LANES):
+                                bar[m, i] += factor * k[j, i]
+                                sums[m, j, i] += monomials[m, i] * k[j, i]
+                    inner[:] = 0.0
+                    for m in range(size - 1, -1, -1):
+                        if parents[m] < 0:
+                            continue
+                        p, f = parents[m], factors[m]
+                        for i in range(LANES):
+                            bar[p, i] += bar[m, i] * at[f, i]
+                            inner[f, i] += bar[m, i] * monomials[p, i]
+                    for j in range(d):
+                        for i in range(LANES):
+                            total[j, i] += inner[j, i]
+                for j in range(d):
+                    for i in range(LANES):
+                        future[j, i] += total[j, i]
+            for i in range(real):
+                for j in range(d):
+                    future[j, i] += upstream[block * LANES + i, w, j]
+        for i in range(real):
+            of_start[block * LANES + i] = future[:, i]
+        for m in range(size):
+            for j in range(d):
+                value = 0.0
+                for i in range(real):
+                    value += sums[m, j, i]
+                of_table[block, m, j] = value

@@ -2,11 +2,12 @@
 
 The coefficients are fitted to whole parts of trajectories, by multiple shooting with free starts, with sensitivities
 from the variational equations: the estimate of maximum likelihood for independent normal noise, of one size for each
-component. Of all monomials those go without which the Bayesian information criterion (Schwarz, Ann. Stat. 6, 461, 1978)
+component. Of all M monomials those go without which the Bayesian information criterion, in the form for choices out of
+many (Bogdan, Ghosh and Doerge, Genetics 167, 989, 2004), is lowest,
 
-    BIC = n log(RSS / n + floor^2) + k log n
+    BIC = n log(RSS / n + floor^2) + k (log n + 2 log M)
 
-is lowest: n numbers, k coefficients, and a floor, the accuracy of numbers without noise.
+with n numbers, k coefficients, and a floor, the accuracy of numbers without noise.
 """
 
 import itertools
@@ -153,8 +154,12 @@ class _Fit:
         return inverse * (self.state.cost * self.problem.count / free)
 
     def criterion(self, floor: float) -> float:
-        n = self.problem.count
-        return n * math.log(self.state.cost + floor) + len(self.state.theta) * math.log(n)
+        return self.problem.count * math.log(self.state.cost + floor) + len(self.state.theta) * self.price
+
+    @property
+    def price(self) -> float:
+        """What a term costs."""
+        return math.log(self.problem.count) + 2 * math.log(self.problem.active.size)
 
     def noise(self) -> np.ndarray:
         """Root mean square of the errors of each component."""
@@ -295,11 +300,12 @@ def _weakest(fit: _Fit, lowest: float) -> list[int]:
     """
     theta = fit.state.theta.numpy()
     covariance = fit.covariance().numpy() * (1 + lowest / max(fit.state.cost, 1e-300))
-    gain = math.log(fit.problem.count)
     left, gone, best = set(range(len(theta))), [], 0.0
     while left:
         choices = [(i,) for i in left] + list(itertools.combinations(sorted(left), 2))
-        found = min((_wald(theta, covariance, [*gone, *c]) - gain * len([*gone, *c]), c) for c in choices)
+        found = min(
+            (_wald(theta, covariance, [*gone, *c]) - fit.price * len([*gone, *c]), c) for c in choices
+        )
         if found[0] >= best:
             break
         best = found[0]

@@ -4,6 +4,7 @@ In one compiled loop with the extra `fast`; without it by NumPy, many trajectori
 the last ones.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,20 @@ class PolynomialFlow:
 
     def frames(self, table: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return states, shape (B, W, d), from starts (B, d) and the times between frames (B, W - 1)."""
-        none = np.zeros(0, np.int64)
-        return self._run(table, none, none, starts[..., None], lengths)[..., 0]
+        if self.kernels is None:
+            none = np.zeros(0, np.int64)
+            return self._stepped(table, none, none, starts[..., None], lengths)[..., 0]
+        frames = np.empty((len(starts), lengths.shape[1] + 1, starts.shape[1]))
+        frames[:, 0] = starts
+        arguments = (
+            *self.chain[1:],
+            self._ordered(table),
+            np.ascontiguousarray(lengths),
+            self.substeps,
+            frames,
+        )
+        self._in_blocks(self.kernels.states, arguments, len(starts))
+        return frames
 
     def sensitivities(
         self,
@@ -81,27 +94,40 @@ class PolynomialFlow:
             d = frames.shape[2]
             return both[:, d:].sum(0).reshape(table.shape), both[:, :d]
         count, _, d = frames.shape
-        of_table, of_start = np.empty((count, *table.shape)), np.empty((count, d))
-        arrays = [np.ascontiguousarray(array) for array in (lengths, frames, upstream)]
-        table = np.ascontiguousarray(table)
+        blocks = -(-count // self.kernels.LANES)
+        ordered = self._ordered(table)
+        of_table, of_start = np.empty((blocks, *ordered.shape)), np.empty((count, d))
+        arrays = (np.ascontiguousarray(array) for array in (frames, upstream))
+        arguments = (*self.chain[1:], ordered, np.ascontiguousarray(lengths), self.substeps, *arrays)
+        self._in_blocks(self.kernels.adjoint, (*arguments, of_table, of_start), count)
+        found = np.empty_like(ordered)
+        found[self.chain[0]] = of_table.sum(0)
+        return found[: len(table)], of_start
 
-        def work(first: int, last: int) -> None:
-            self.kernels.adjoint(
-                *(
-                    self.exponents,
-                    self.degree,
-                    table,
-                    arrays[0],
-                    self.substeps,
-                    *arrays[1:],
-                    of_table,
-                    of_start,
-                ),
-                *(first, last),
-            )
+    @functools.cached_property
+    def chain(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Order of the monomials by degree, and of each another one and the variable that gives it; -1 of 1.
 
-        in_parts(work, count, most=count // 16)
-        return of_table.sum(0), of_start
+        Those that are missing for this come after the table's own in what is ordered.
+        """
+        rows = [tuple(row) for row in self.exponents.tolist()]
+        for row in rows:
+            if sum(row) and _parent(row)[0] not in rows:
+                rows.append(_parent(row)[0])
+        order = np.array(sorted(range(len(rows)), key=lambda i: sum(rows[i])), np.int64)
+        rows = [rows[i] for i in order]
+        parents = [rows.index(_parent(row)[0]) if sum(row) else -1 for row in rows]
+        factors = [_parent(row)[1] if sum(row) else 0 for row in rows]
+        return order, np.array(parents), np.array(factors)
+
+    def _ordered(self, table: np.ndarray) -> np.ndarray:
+        """The table in that order, with zeros for the monomials that are added."""
+        order = self.chain[0]
+        return np.ascontiguousarray(np.pad(table, ((0, len(order) - len(table)), (0, 0)))[order])
+
+    def _in_blocks(self, kernel: Any, arguments: tuple[Any, ...], count: int) -> None:
+        blocks = -(-count // self.kernels.LANES)
+        in_parts(lambda first, last: kernel(*arguments, first, last), blocks, most=blocks)
 
     def _run(
         self, table: np.ndarray, rows: np.ndarray, outputs: np.ndarray, start: np.ndarray, lengths: np.ndarray
@@ -272,6 +298,12 @@ def _stepped(slope: Any, start: np.ndarray, lengths: np.ndarray, substeps: int) 
         for length in lengths.T:
             frames.append(advance(slope, frames[-1], length.reshape(-1, *tail), substeps))
     return np.stack(frames, 1)
+
+
+def _parent(row: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """A monomial without its last variable, and that."""
+    last = max(j for j, power in enumerate(row) if power)
+    return tuple(power - (j == last) for j, power in enumerate(row)), last
 
 
 def roll_out_polynomial(flow: PolynomialFlow, table: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
