@@ -77,8 +77,8 @@ def main() -> None:
         ["components", "method", "parameters", "CPU ms", "times ours"],
         rows,
         "Loss, gradients and an Adam step, float64, one thread. Ours: one Mu-layer without norms (a polynomial of "
-        "degree two), its roll-out and the adjoint of it in one compiled loop (extra `fast`); in plain torch; and the MLP "
-        "with the suite's integrators. torchdiffeq with the same MLP (tanh, one hidden layer) and the same steps.",
+        "degree two), its roll-out and the adjoint of it in one compiled loop (extra `fast`); in plain torch; and the "
+        "MLP with the suite's integrators. torchdiffeq with the same MLP (tanh, one hidden layer) and the same steps.",
     )
 
 

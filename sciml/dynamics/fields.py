@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor
 
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.solvers.timestepping import DORMAND_PRINCE, RK4, Tableau, explicit_system, integrate
@@ -91,7 +92,12 @@ def integrate_field(
     # Backward in t is forward in -t.
     system = explicit_system(lambda t, x: sign * field(sign * t, x))
     run = integrate(
-        system, x, sign * grid, step=step, tolerance=tolerance, tableau=tableau, progress=progress
+        *(system, x, sign * grid),
+        step=step,
+        tolerance=tolerance,
+        tableau=tableau,
+        progress=progress,
+        norm=_size if isinstance(x, Tensor) else None,
     )
     try:
         return [state for _, state, _ in run]
@@ -99,6 +105,11 @@ def integrate_field(
         if sign > 0:
             raise
         raise ConvergenceError(re.sub(r"t=(-?)", lambda m: "t=" if m[1] else "t=-", str(error))) from error
+
+
+def _size(values: Tensor) -> float:
+    """Root mean square, without a gradient: the size of steps is not differentiated."""
+    return float(values.detach().abs().square().mean().sqrt())
 
 
 def integrate_sde(

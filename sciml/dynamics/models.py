@@ -173,11 +173,16 @@ def _stack(
     shift: SpatialShift | None,
     dtype: torch.dtype,
 ) -> nn.Sequential:
-    """Mu-layers without norms, of which the last one starts at zero: so does the field."""
+    """Mu-layers without norms, of which the last one starts at zero: so does the field.
+
+    Between two layers there are as many channels as products, or x would have to be a function of one quadratic form
+    for the next one.
+    """
+    sizes = [channels, *[hidden] * (layers - 1), channels]
     stack = nn.Sequential(
         *(
-            MuLayer(channels, hidden, channels, rank, bias=bias, norm=None, shift=shift, dtype=dtype)
-            for _ in range(layers)
+            MuLayer(a, hidden, b, rank, bias=bias, norm=None, shift=shift, dtype=dtype)
+            for a, b in itertools.pairwise(sizes)
         )
     )
     nn.init.zeros_(stack[-1].C.weight)  # type: ignore[union-attr, arg-type]

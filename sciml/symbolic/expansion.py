@@ -144,7 +144,7 @@ class _Expansion:
         if layer.norm_a is not None and layer.norm_b is not None and layer.alpha is not None:
             a = self.run(layer.norm_a, a, f"{prefix}norm_a")
             b = self.run(layer.norm_b, b, f"{prefix}norm_b")
-            b = b.transformed(float(layer.alpha) * np.eye(layer.hidden))
+            b = b.transformed(layer.alpha.item() * np.eye(layer.hidden))
         return (a.times(b, self.limit) + a).transformed(_array(layer.C.weight), _optional(layer.C.bias))
 
     def _batch_norm(self, norm: nn.BatchNorm1d, p: PolynomialMap, name: str) -> PolynomialMap:
