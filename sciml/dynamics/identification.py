@@ -29,6 +29,8 @@ __all__ = ["Equation", "PolynomialShooting", "bootstrap", "identify"]
 
 FLOOR = 1e-7
 """Relative accuracy of data without noise and of the integrator."""
+REWEIGHINGS = 10
+"""Most fits for the components' noise."""
 PREDICTABLE = 30.0
 """Growth of a start's error over a segment, up to which segments are made longer."""
 
@@ -239,6 +241,10 @@ def identify(
     def shooting(p: PolynomialMap, active: np.ndarray, frames: int, scale: Tensor) -> PolynomialShooting:
         return PolynomialShooting(p, active, segments(states, times, frames), scale, substeps)
 
+    def lowest(scale: Tensor) -> float:
+        """The cost of errors as small as the floor."""
+        return float(((floor * size / scale) ** 2).mean())
+
     def lengthened(fit: _Fit) -> _Fit:
         while not window and fit.window < states.shape[1]:
             if fit.problem.growth(fit.state) > PREDICTABLE:
@@ -250,22 +256,28 @@ def identify(
             except ConvergenceError:
                 break
             # Fewer starts leave larger errors, but not much larger ones.
-            if not longer.state.cost < 4 * fit.state.cost + floor**2:
+            if not longer.state.cost < 4 * fit.state.cost + lowest(fit.problem.scale):
                 break
             fit = longer
         return fit
 
+    def weighed(fit: _Fit) -> _Fit:
+        """Count errors in units of each component's noise, which is only known when they are."""
+        for _ in range(REWEIGHINGS):
+            scale = torch.maximum(torch.as_tensor(fit.noise()), floor * size)
+            change = (scale / fit.problem.scale).log().abs().max()
+            problem = PolynomialShooting(
+                fit.polynomial, fit.problem.active, fit.problem.data, scale, substeps
+            )
+            fit = _fitted(problem, fit.window, fit.state.starts)
+            if change < 0.05:
+                break
+        return fit
+
     fit = lengthened(_fitted(shooting(polynomial, active, frames, size), frames))
-    # From here on errors count in units of each component's noise.
-    scale = torch.maximum(torch.as_tensor(fit.noise()), floor * size)
-    lowest = float(((floor * size / scale) ** 2).mean())
-    fit = _fitted(
-        PolynomialShooting(fit.polynomial, active, fit.problem.data, scale, substeps),
-        fit.window,
-        fit.state.starts,
-    )
     for again in (True, False):
-        fit = _eliminated(fit, lowest)
+        fit = weighed(fit)
+        fit = weighed(_eliminated(fit, lowest(fit.problem.scale)))
         longer = lengthened(fit)
         if longer.window == fit.window or not again:
             break

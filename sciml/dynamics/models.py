@@ -25,8 +25,6 @@ from .polynomial_flow import PolynomialFlow, StencilFlow
 
 __all__ = ["LearnedField", "NeuralODE", "PolynomialODE", "StencilODE"]
 
-CONDITION = 1e-9
-"""Singular values of a least-squares problem below this part of the largest one count as zero."""
 COEFFICIENTS = 1000
 """Most coefficients of which sensitivities are integrated."""
 
@@ -47,6 +45,8 @@ class LearnedField(nn.Module):
     rate: Tensor
     axes: ClassVar[int] = 0
     """Of the grid, between the batch and the components of a state."""
+    condition: ClassVar[float] = 1e-9
+    """Of `fit_last_map`: singular values below this part of the largest one count as zero."""
 
     def __init__(self, variables: Sequence[str], dtype: torch.dtype, **settings: Any) -> None:
         super().__init__()
@@ -100,7 +100,9 @@ class LearnedField(nn.Module):
         matrix = mean.flatten(0, -2)
         if self.last.bias is not None:
             matrix = torch.cat([matrix, torch.ones_like(matrix[:, :1])], 1)
-        found = torch.linalg.lstsq(matrix, slope.flatten(0, -2), rcond=CONDITION, driver="gelsd").solution.T
+        found = torch.linalg.lstsq(
+            matrix, slope.flatten(0, -2), rcond=self.condition, driver="gelsd"
+        ).solution.T
         self.last.weight.copy_(found[:, : self.last.in_features])
         if self.last.bias is not None:
             self.last.bias.copy_(found[:, -1])
@@ -364,6 +366,9 @@ class NeuralODE(LearnedField):
     >>> NeuralODE(("x", "y"), width=8)(0.0, torch.ones(3, 2, dtype=torch.float64)).shape
     torch.Size([3, 2])
     """
+
+    # Random hidden layers are nearly dependent; large weights that cancel could not be trained.
+    condition: ClassVar[float] = 1e-3
 
     def __init__(
         self,

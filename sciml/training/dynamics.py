@@ -322,6 +322,8 @@ class _Trainer:
         if not path.exists():
             return 0, None
         tensors, header = load_tensors(path, "dynamics checkpoint")
+        # Copies begin where vectors do: else sums, and the last bits, depend on where the file was read to.
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         self.model.load_state_dict(
             {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
         )
