@@ -89,3 +89,10 @@ def test_hidden_modes() -> None:
     assert found["smc"][1] < 0.12
     assert found["smc"][2] < 0.005
     assert found["mala"][1] > 0.15
+
+
+def test_learn_equation() -> None:
+    terms = load("learn_equation").main()
+    assert set(terms) == {"x", "x y"}
+    assert abs(terms["x"] - 1.56) < 0.05
+    assert abs(terms["x y"] + 1.12) < 0.04

@@ -1,4 +1,4 @@
-"""``sciml evaluate``: a trained operator at several resolutions."""
+"""``sciml evaluate``: a trained operator at several resolutions, a score model, learned dynamics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class EvaluateArguments:
     """Run folder of a finished training."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """Dataset; samples that the run trained on, or chose its weights by, are left out. Of a score model's run samples
-    are drawn and compared with it: spectra, distributions of values."""
+    are drawn and compared with it: spectra, distributions of values. Learned dynamics are rolled out."""
     strides: tuple[int, ...] = ()
     """Evaluate on every stride-th node; by default 1, 2, 4, ... while the model can."""
     device: str = "auto"
@@ -39,10 +39,14 @@ def run(arguments: list[str], plugins: list[str]) -> None:
     options = parse(EvaluateArguments, "sciml evaluate", arguments, "Evaluate a trained operator.", EXAMPLE)
 
     from sciml.operators import Denoiser, Operator
+    from sciml.operators.base import kind_of
     from sciml.training import evaluate
     from sciml.training.reports import evaluation_table
 
     output = Path(options.output or Path(options.run) / f"evaluation-{Path(options.data).stem}")
+    if kind_of(options.run) == "dynamics":
+        _evaluate_dynamics(options, output)
+        return
     if isinstance(Operator.load(options.run), Denoiser):
         _evaluate_score(options, output)
         return
@@ -55,6 +59,19 @@ def run(arguments: list[str], plugins: list[str]) -> None:
         overwrite=options.overwrite,
     )
     print_table(*evaluation_table(rows))
+    print(f"\nwrote {output / 'report.html'}")
+
+
+def _evaluate_dynamics(options: EvaluateArguments, output: Path) -> None:
+    from sciml.training.dynamics_evaluation import dynamics_table, evaluate_dynamics, summary
+
+    if options.strides or options.device != "auto":
+        raise ConfigError(
+            "strides and device: learned dynamics use the run's grid and the CPU; leave them out"
+        )
+    result = evaluate_dynamics(options.run, options.data, output, options.overwrite)
+    print(summary(result))
+    print_table(*dynamics_table(result))
     print(f"\nwrote {output / 'report.html'}")
 
 

@@ -312,7 +312,8 @@ def _weakest(fit: _Fit, lowest: float) -> list[int]:
     """
     theta = fit.state.theta.numpy()
     covariance = fit.covariance().numpy() * (1 + lowest / max(fit.state.cost, 1e-300))
-    left, gone, best = set(range(len(theta))), [], 0.0
+    left, best = set(range(len(theta))), 0.0
+    gone: list[int] = []
     while left:
         choices = [(i,) for i in left] + list(itertools.combinations(sorted(left), 2))
         found = min(

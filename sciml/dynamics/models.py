@@ -8,7 +8,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from sciml.symbolic import LIMIT, PolynomialMap, expand, monomial_exponents
 
 from .polynomial_flow import PolynomialFlow, StencilFlow
 
-__all__ = ["LearnedField", "NeuralODE", "PolynomialODE", "StencilODE"]
+__all__ = ["LearnedField", "MuField", "NeuralODE", "PolynomialODE", "StencilODE"]
 
 COEFFICIENTS = 1000
 """Most coefficients of which sensitivities are integrated."""
@@ -43,9 +43,9 @@ class LearnedField(nn.Module):
 
     scale: Tensor
     rate: Tensor
-    axes: ClassVar[int] = 0
+    axes: int = 0
     """Of the grid, between the batch and the components of a state."""
-    condition: ClassVar[float] = 1e-9
+    condition: float = 1e-9
     """Of `fit_last_map`: singular values below this part of the largest one count as zero."""
 
     def __init__(self, variables: Sequence[str], dtype: torch.dtype, **settings: Any) -> None:
@@ -166,32 +166,85 @@ class LearnedField(nn.Module):
         return model.eval()  # type: ignore[return-value]
 
 
-def _stack(
-    channels: int,
-    layers: int,
-    hidden: int,
-    rank: int,
-    bias: bool,
-    shift: SpatialShift | None,
-    dtype: torch.dtype,
-) -> nn.Sequential:
-    """Mu-layers without norms, of which the last one starts at zero: so does the field.
+class MuField(LearnedField):
+    """A vector field of Mu-layers without norms, of which the last one starts at zero: so does the field.
 
     Between two layers there are as many channels as products, or x would have to be a function of one quadratic form
     for the next one.
     """
-    sizes = [channels, *[hidden] * (layers - 1), channels]
-    stack = nn.Sequential(
-        *(
-            MuLayer(a, hidden, b, rank, bias=bias, norm=None, shift=shift, dtype=dtype)
-            for a, b in itertools.pairwise(sizes)
+
+    def _make_layers(
+        self,
+        layers: int,
+        hidden: int,
+        rank: int,
+        bias: bool,
+        shift: SpatialShift | None = None,
+    ) -> None:
+        channels = len(self.variables)
+        sizes = [channels, *[hidden] * (layers - 1), channels]
+        self.layers = nn.Sequential(
+            *(
+                MuLayer(a, hidden, b, rank, bias=bias, norm=None, shift=shift, dtype=self.dtype)
+                for a, b in itertools.pairwise(sizes)
+            )
         )
-    )
-    nn.init.zeros_(stack[-1].C.weight)  # type: ignore[union-attr, arg-type]
-    return stack
+        nn.init.zeros_(self.last.weight)
+
+    @property
+    def last_layer(self) -> MuLayer:
+        """The last of the Mu-layers."""
+        return cast("MuLayer", self.layers[-1])
+
+    @property
+    def last(self) -> nn.Linear:
+        """C of the last layer."""
+        return self.last_layer.C
+
+    def features(self, z: Tensor) -> Tensor:
+        """Return the last layer's products."""
+        return self.last_layer.products(self.layers[:-1](z))
+
+    def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
+        """Return f as a polynomial, exactly, of at most ``limit`` monomials.
+
+        In the states; of a stencil in the values of a node and of those in reach.
+        """
+        p = expand(self.layers, self.variables, limit=limit)
+        size = self.scale.double().cpu().numpy()
+        cells = len(p.variables) // len(size)
+        return p.rescaled(np.tile(size, cells), float(self.rate) * size)
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """Return the coefficients of one layer's monomials up to degree two, (M, d), with gradients to its weights.
+
+        In the order of `sciml.symbolic.monomial_exponents`.
+        """
+
+    def _has_table(self, exponents: np.ndarray) -> bool:
+        few = len(self.layers) == 1 and len(exponents) * len(self.variables) <= COEFFICIENTS
+        return few and self.dtype == torch.float64 and self.scale.device.type == "cpu"
+
+    def _closed_form(self, a: Tensor, d: Tensor) -> Tensor:
+        """Coefficients of one layer with A and D in terms of the polynomial's variables, in units."""
+        layer = self.last_layer
+        c, product = layer.C.weight, layer.B.weight @ d
+        linear_part, constant = a, torch.zeros_like(self.scale)
+        if layer.A.bias is not None:
+            b = 1 + layer.B.bias + layer.B.weight @ layer.D.bias
+            linear_part = b[:, None] * a + layer.A.bias[:, None] * product
+            constant = c @ (layer.A.bias * b) + layer.C.bias
+        i, j = np.triu_indices(a.shape[1])
+        twice = torch.as_tensor(i != j, dtype=a.dtype)
+        pairs = a[:, i] * product[:, j] + (a[:, j] * product[:, i]) * twice
+        rows = torch.cat([constant[None], (c @ linear_part).T, (c @ pairs).T])
+        size = self.scale.repeat(a.shape[1] // len(self.scale))
+        sizes = torch.cat([torch.ones_like(size[:1]), size, size[i] * size[j]])
+        return rows * (self.rate * self.scale) / sizes[:, None]
 
 
-class PolynomialODE(LearnedField):
+class PolynomialODE(MuField):
     """A vector field of Mu-layers without norms: a polynomial of degree 2^layers.
 
     Parameters
@@ -227,36 +280,22 @@ class PolynomialODE(LearnedField):
         hidden = d * (d + 3) // 2 if hidden is None else hidden
         rank = d if rank is None else rank
         super().__init__(variables, dtype, layers=layers, hidden=hidden, rank=rank, bias=bias)
-        self.layers = _stack(d, layers, hidden, rank, bias, None, dtype)
-
-    @property
-    def last(self) -> nn.Linear:
-        """C of the last layer."""
-        return self.layers[-1].C
-
-    def features(self, z: Tensor) -> Tensor:
-        """Return the last layer's products at states (..., components)."""
-        return self.layers[-1].products(self.layers[:-1](z))
+        self._make_layers(layers, hidden, rank, bias)
 
     def flow(self, substeps: int) -> PolynomialFlow | None:
         """Return the integrator for the coefficients of `table`, where one layer has not too many of them."""
         exponents = monomial_exponents(len(self.variables), 2)
-        return PolynomialFlow(exponents, substeps) if _has_table(self, exponents) else None
+        return PolynomialFlow(exponents, substeps) if self._has_table(exponents) else None
 
     def table(self) -> Tensor:
         """Return the coefficients of one layer's monomials up to degree two, (M, d), with gradients to its weights.
 
         In the order of `sciml.symbolic.monomial_exponents`.
         """
-        (layer,) = self.layers
-        return _table(self, layer.A.weight, layer.D.weight)
-
-    def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
-        """Return f as a polynomial in the states, exactly, of at most ``limit`` monomials."""
-        return _in_units(self, expand(self.layers, self.variables, limit=limit))
+        return self._closed_form(self.last_layer.A.weight, self.last_layer.D.weight)
 
 
-class StencilODE(LearnedField):
+class StencilODE(MuField):
     """A semi-discrete PDE on a periodic grid: Mu-layers with a shift, hence a polynomial stencil.
 
     One layer is any quadratic stencil of its reach, as hidden channel groups see one neighbour each and the low-rank
@@ -305,50 +344,33 @@ class StencilODE(LearnedField):
         rank = groups * d if rank is None else rank
         settings = {"axes": axes, "reach": reach, "layers": layers, "hidden": hidden, "rank": rank}
         super().__init__(variables, dtype, **settings, bias=bias)
-        self.axes = axes  # type: ignore[misc]
-        self.layers = _stack(d, layers, hidden, rank, bias, shift, dtype)
-
-    @property
-    def last(self) -> nn.Linear:
-        """C of the last layer."""
-        return self.layers[-1].C
-
-    def features(self, z: Tensor) -> Tensor:
-        """Return the last layer's products at states (B, *space, components)."""
-        return self.layers[-1].products(self.layers[:-1](z))
+        self.axes, self.shift = axes, shift
+        self._make_layers(layers, hidden, rank, bias, shift)
 
     @property
     def cells(self) -> list[tuple[int, ...]]:
         """Offsets of the nodes that one layer sees, in the order of the stencil's variables."""
-        return sorted(tuple(-k for k in offset) for offset in self.layers[0].shift.offsets)
+        return sorted(tuple(-k for k in offset) for offset in self.shift.offsets)
 
     def flow(self, substeps: int) -> StencilFlow | None:
         """Return the integrator for the coefficients of `table`, where one layer has not too many of them."""
         exponents = monomial_exponents(len(self.cells) * len(self.variables), 2)
-        return StencilFlow(exponents, self.cells, substeps) if _has_table(self, exponents) else None
+        return StencilFlow(exponents, self.cells, substeps) if self._has_table(exponents) else None
 
     def table(self) -> Tensor:
         """Return the coefficients of one layer's monomials in a node's neighbours, (M, fields), with gradients."""
-        (layer,) = self.layers
-        d, cells = len(self.variables), self.cells
-        wide = []
-        for weight in (layer.A.weight, layer.D.weight):
-            parts = weight.new_zeros(len(weight), len(cells) * d)
-            # Not in place, under transforms of functions.
-            columns = torch.cat(
-                [
-                    torch.full((channels.stop - channels.start,), cells.index(tuple(-k for k in offset)) * d)
-                    for offset, channels in zip(
-                        layer.shift.offsets, layer.shift.groups(len(weight)), strict=True
-                    )
-                ]
-            )
-            wide.append(parts.scatter(1, columns[:, None] + torch.arange(d), weight))
-        return _table(self, *wide)
+        return self._closed_form(*(self._wide(m.weight) for m in (self.last_layer.A, self.last_layer.D)))
 
-    def polynomial(self, limit: int = LIMIT) -> PolynomialMap:
-        """Return the stencil, a polynomial in the values of a node and of those in reach."""
-        return _in_units(self, expand(self.layers, self.variables, limit=limit))
+    def _wide(self, weight: Tensor) -> Tensor:
+        """A matrix of values before the shift as one of the neighbours' values."""
+        d, cells = len(self.variables), self.cells
+        places = torch.empty(len(weight), dtype=torch.long)
+        for offset, channels in zip(self.shift.offsets, self.shift.groups(len(weight)), strict=True):
+            places[channels] = cells.index(tuple(-k for k in offset)) * d
+        # Not in place, which transforms of functions do not allow.
+        return weight.new_zeros(len(weight), len(cells) * d).scatter(
+            1, places[:, None] + torch.arange(d), weight
+        )
 
 
 class NeuralODE(LearnedField):
@@ -368,7 +390,7 @@ class NeuralODE(LearnedField):
     """
 
     # Random hidden layers are nearly dependent; large weights that cancel could not be trained.
-    condition: ClassVar[float] = 1e-3
+    condition: float = 1e-3
 
     def __init__(
         self,
@@ -389,36 +411,9 @@ class NeuralODE(LearnedField):
     @property
     def last(self) -> nn.Linear:
         """The last layer."""
-        return self.layers[-1]
+        return cast("nn.Linear", self.layers[-1])
 
     def features(self, z: Tensor) -> Tensor:
         """Return the last hidden layer at states (..., components)."""
-        return self.layers[:-1](z)
-
-
-def _in_units(field: PolynomialODE | StencilODE, p: PolynomialMap) -> PolynomialMap:
-    size = field.scale.double().cpu().numpy()
-    cells = len(p.variables) // len(size)
-    return p.rescaled(np.tile(size, cells), float(field.rate) * size)
-
-
-def _has_table(field: "PolynomialODE | StencilODE", exponents: np.ndarray) -> bool:
-    small = len(field.layers) == 1 and len(exponents) * len(field.variables) <= COEFFICIENTS
-    return small and field.dtype == torch.float64 and field.scale.device.type == "cpu"
-
-
-def _table(field: "PolynomialODE | StencilODE", a: Tensor, d: Tensor) -> Tensor:
-    """Coefficients of one layer with A and D in terms of the polynomial's variables: the closed form, in units."""
-    (layer,) = field.layers
-    c, product = layer.C.weight, layer.B.weight @ d
-    linear, constant = a, torch.zeros_like(field.scale)
-    if layer.A.bias is not None:
-        b = 1 + layer.B.bias + layer.B.weight @ layer.D.bias
-        linear = b[:, None] * a + layer.A.bias[:, None] * product
-        constant = c @ (layer.A.bias * b) + layer.C.bias
-    i, j = np.triu_indices(a.shape[1])
-    pairs = a[:, i] * product[:, j] + (a[:, j] * product[:, i]) * torch.as_tensor(i != j, dtype=a.dtype)
-    rows = torch.cat([constant[None], (c @ linear).T, (c @ pairs).T])
-    size = field.scale.repeat(a.shape[1] // len(field.scale))
-    sizes = torch.cat([torch.ones_like(size[:1]), size, size[i] * size[j]])
-    return rows * (field.rate * field.scale) / sizes[:, None]
+        found: Tensor = self.layers[:-1](z)
+        return found

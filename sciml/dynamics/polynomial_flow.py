@@ -308,7 +308,7 @@ def _parent(row: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 def roll_out_polynomial(flow: PolynomialFlow, table: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """Return states, shape (B, W, d), with gradients to the table of coefficients (M, d) and to starts (B, d)."""
-    found: Tensor = _RollOut.apply(flow, table, starts, lengths)  # type: ignore[no-untyped-call]
+    found: Tensor = _RollOut.apply(flow, table, starts, lengths)
     return found
 
 

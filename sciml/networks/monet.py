@@ -190,7 +190,9 @@ class MONet(nn.Module):
         tensors, header = load_tensors(path, "classifier")
         try:
             known = {setting.name for setting in fields(MONetConfig)}
-            values = {n: tuple(v) if isinstance(v, list) else v for n, v in header["config"].items()}
+            values: dict[str, Any] = {
+                n: tuple(v) if isinstance(v, list) else v for n, v in header["config"].items()
+            }
             if header["architecture"] != "MONet" or not set(values) <= known:
                 raise ConfigError("another architecture, or settings that this sciml does not know")
             model = cls(header["in_channels"], header["classes"], MONetConfig(**values))

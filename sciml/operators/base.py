@@ -12,7 +12,7 @@ from sciml.errors import ConfigError, DatasetFormatError
 from sciml.provenance import jsonable
 from sciml.registry import Registry
 
-from .storage import load_tensors, save_tensors
+from .storage import load_tensors, save_tensors, stored_kind
 
 __all__ = ["MODEL_FILE", "Operator", "operator_of", "operator_registry"]
 
@@ -192,6 +192,13 @@ class Operator(nn.Module):
                 f"{str(path)!r}: weights and architecture do not agree ({reason}): restore the file"
             ) from error
         return model.eval()  # type: ignore[return-value]
+
+
+def kind_of(path: str | Path) -> str:
+    """Return the kind of model in a run folder or file: "model" (an operator) or "dynamics"; "" if there is none."""
+    path = Path(path)
+    path = path / MODEL_FILE if path.is_dir() else path
+    return stored_kind(path)
 
 
 def unrepeated(values: Tensor, first: int = 0) -> Tensor:

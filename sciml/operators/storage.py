@@ -18,7 +18,7 @@ from sciml.errors import DatasetFormatError
 from sciml.files import atomic_path
 from sciml.provenance import package_versions
 
-__all__ = ["load_tensors", "save_tensors"]
+__all__ = ["load_tensors", "save_tensors", "stored_kind"]
 
 FORMAT_VERSION = 4
 
@@ -75,6 +75,15 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
             f"{str(path)!r} has format version {header['format_version']}, this sciml reads {FORMAT_VERSION}: {remedy}"
         )
     return tensors, header
+
+
+def stored_kind(path: Path) -> str:
+    """Return the kind of a file of tensors; "" if it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads((file.metadata() or {})["sciml"])["kind"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return ""
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -171,12 +171,14 @@ class PolynomialMap:
                     rows.append(self.exponents[i] + other.exponents[j])
                 places[i, j] = place
         product = np.zeros((len(rows), self.coefficients.shape[1]))
-        for i, place in enumerate(places):
+        for i, own in enumerate(places):
             # Within one i all places differ.
-            product[place] += self.coefficients[i] * other.coefficients
+            product[own] += self.coefficients[i] * other.coefficients
         return PolynomialMap.merged(np.array(rows), product, self.variables)
 
-    def rescaled(self, inputs: Sequence[float], outputs: Sequence[float]) -> "PolynomialMap":
+    def rescaled(
+        self, inputs: Sequence[float] | np.ndarray, outputs: Sequence[float] | np.ndarray
+    ) -> "PolynomialMap":
         """Return the polynomial of X = inputs * x with the values outputs * y: of x^a, c outputs / inputs^a.
 
         Examples
@@ -200,9 +202,9 @@ class PolynomialMap:
         sizes, outputs : sequence of float, optional
             Typical sizes of the variables and of the outputs, 1 by default.
         """
-        sizes = np.ones(len(self.variables)) if sizes is None else np.asarray(sizes, float)
+        size = np.ones(len(self.variables)) if sizes is None else np.asarray(sizes, float)
         limits = tolerance * (1.0 if outputs is None else np.asarray(outputs, float))
-        contribution = abs(self.coefficients) * np.prod(sizes**self.exponents, axis=1)[:, None]
+        contribution = abs(self.coefficients) * np.prod(size**self.exponents, axis=1)[:, None]
         coefficients = np.where(contribution > limits, self.coefficients, 0.0)
         kept = (coefficients != 0).any(axis=1)
         return replace(self, exponents=self.exponents[kept], coefficients=coefficients[kept])

@@ -37,7 +37,10 @@ __all__ = ["EQUATION_FILE", "DynamicsConfig", "equation_json", "roll_out_errors"
 
 CHECKPOINT = "checkpoint.safetensors"
 EQUATION_FILE = "equation.json"
-STALE = (CHECKPOINT, MODEL_FILE, EQUATION_FILE, "history.json", "report.html", "*.png")
+STALE = (
+    *(CHECKPOINT, MODEL_FILE, EQUATION_FILE, "history.json", "report.html", "roll-out.png", "cost.png"),
+    *("evaluation-*/*.json", "evaluation-*/*.html", "evaluation-*/*.png"),
+)
 FEW = 400
 """Most parameters that are fitted by Levenberg-Marquardt steps, unless the optimiser is given."""
 ModelName = Literal["auto", "polynomial", "stencil", "mlp"]
@@ -331,10 +334,12 @@ class _Trainer:
         self.history = progress["history"]
         if progress["state"] is None:
             return progress["stage"], None
-        values = {n.removeprefix("state/"): t for n, t in tensors.items() if n.startswith("state/")}
+        values: dict[str, Any] = {
+            n.removeprefix("state/"): t for n, t in tensors.items() if n.startswith("state/")
+        }
         kind = ShootingState if self.optimiser == "lm" else DescentState
-        numbers = {n: math.inf if v is None else v for n, v in progress["state"].items()}
-        return progress["stage"], kind(**values, **numbers)
+        values |= {n: math.inf if v is None else v for n, v in progress["state"].items()}
+        return progress["stage"], kind(**values)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         config, output = self.config, self.output

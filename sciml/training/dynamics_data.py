@@ -57,7 +57,8 @@ def load_trajectories(path: str | Path, stride: int = 1) -> Trajectories:
         if isinstance(data, OdeDataset):
             if stride != 1:
                 raise ConfigError(f"stride={stride}: {name!r} has no grid; leave it out")
-            states, variables, spacing = data["states"][()].astype(float), data.components, ()
+            states, variables = data["states"][()].astype(float), data.components
+            spacing: tuple[float, ...] = ()
         elif isinstance(data, FieldsDataset):
             states, variables, spacing = _fields(data, name, stride)
         else:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from sciml.dynamics import LearnedField, NeuralODE, StencilODE
 from sciml.dynamics.identification import Equation, bootstrap
+from sciml.dynamics.models import MuField
 from sciml.errors import ConfigError, DatasetFormatError
 from sciml.files import read_json
 from sciml.symbolic import PolynomialMap, differential_form
@@ -90,7 +92,7 @@ def read_polynomials(
         if isinstance(model, NeuralODE):
             raise ConfigError(f"{str(run)!r} is a neural ODE with tanh: only Mu-layers are polynomials")
         equation = None if network else read_equation(run)
-        p = equation.polynomial if equation is not None else model.polynomial()  # type: ignore[attr-defined]
+        p = equation.polynomial if equation is not None else cast("MuField", model).polynomial()
         if derivatives:
             if not isinstance(model, StencilODE):
                 raise ConfigError(f"derivatives={derivatives}: {str(run)!r} has no grid; leave it out")
@@ -141,7 +143,7 @@ def bootstrap_equation(
             f"{str(run)!r} has no equation of chosen terms to fit again: leave out the bootstrap"
         )
     resolved = read_json(Path(run) / "config.json")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in resolved["train"].items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in resolved["train"].items()}
     config = DynamicsConfig(**values)
     trajectories = load_trajectories(data, config.stride)
     if trajectories.config != resolved["data"]["config"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import sciml.training.dynamics as runs
 from sciml.cli import main
@@ -16,7 +17,9 @@ from sciml.datasets.recipes.darcy import DarcyRecipe
 from sciml.datasets.recipes.odes import LotkaVolterraRecipe
 from sciml.dynamics import LearnedField, PolynomialODE, StencilODE
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
+from sciml.operators.storage import load_tensors
 from sciml.training import DynamicsConfig, train_dynamics
+from sciml.training.dynamics_evaluation import evaluate_dynamics
 from sciml.training.equations import read_equation, read_polynomials
 
 
@@ -71,6 +74,42 @@ def test_train_and_equation(data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert config["model"]["architecture"] == "PolynomialODE"
 
 
+def test_evaluation_of_unseen_trajectories(
+    data: Path, fields: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train_dynamics(DynamicsConfig(frames=40, n_train=1, n_test=1), data, run, progress=False)
+    assert main(["evaluate", str(run), str(data)]) == 0
+    printed = capsys.readouterr().out
+    assert "Roll-outs of 1 trajectories that the run did not see" in printed
+    assert "up to t = 6 (median)" in printed
+    result = json.loads((run / "evaluation-lv" / "evaluation.json").read_text())
+    assert result["median"][-1] < 1e-4
+    assert result["diverged"] == [0] * 100
+    assert (run / "evaluation-lv" / "report.html").is_file()
+    assert main(["evaluate", str(run), str(data)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["evaluate", str(run), str(fields), "-o", str(tmp_path / "other")]) == 1
+    assert "has u at spacing" in capsys.readouterr().err
+
+
+def test_a_field_that_leaves_its_range_is_told(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_dynamics(DynamicsConfig(frames=20, iterations=1, terms=False), data, run, progress=False)
+    model = LearnedField.load(run)
+    assert isinstance(model, PolynomialODE)
+    with torch.no_grad():
+        model.last.weight.mul_(-40)
+    header = load_tensors(run / "model.safetensors", "dynamics")[1]
+    model.save(run / "model.safetensors", {name: header[name] for name in ("data", "train")})
+    result = evaluate_dynamics(run, data)
+    # All training rows are left out; the last one is unseen.
+    assert result["trajectories"] == 1
+    assert result["worst"][-1] is None
+    assert result["diverged"][-1] == 1
+    assert result["valid_time"] < 1
+
+
 def test_roll_outs_of_a_noise_free_run_hold_beyond_the_horizon(data: Path, tmp_path: Path) -> None:
     config = DynamicsConfig(frames=34, substeps=16)
     result = train_dynamics(config, data, tmp_path / "run", progress=False)
@@ -118,8 +157,6 @@ def test_interrupted_runs_end_with_the_same_bits(
 
 
 def _tensors(path: Path) -> dict[str, bytes]:
-    from sciml.operators.storage import load_tensors
-
     return {name: tensor.numpy().tobytes() for name, tensor in load_tensors(path, "dynamics")[0].items()}
 
 
