@@ -15,7 +15,9 @@ def main() -> dict[str, float]:
     equation = read_equation("orbit")
     print(equation.text())
     print("true: dx/dt = 1.56 x - 1.12 x y,  dy/dt = - 3.1 y + 1.21 x y")
-    print(f"roll-out beyond the noisy frames: relative L2 {result['errors']['train']['end']:.3f}")
+    print(
+        f"roll-out beyond the noisy frames: relative L2 {result['errors']['training, equation']['end']:.3f}"
+    )
     return equation.polynomial.terms(0)
 
 

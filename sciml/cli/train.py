@@ -146,7 +146,9 @@ def _train_dynamics(arguments: list[str]) -> None:
         progress=not files.quiet,
         checkpoint_seconds=files.checkpoint_seconds,
     )
-    print_table(["roll-outs, relative L2", "training frames", "last frame"], error_rows(result["errors"]))
+    print_table(
+        ["roll-outs, relative L2", "over training frames", "last frame"], error_rows(result["errors"])
+    )
     if result["equation"]:
         print(f"\n{result['equation']}")
     print(f"\nwrote {files.output}; look at its equation with: sciml equation {files.output}")

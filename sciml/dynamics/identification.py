@@ -61,6 +61,15 @@ class Equation:
         found: np.ndarray = self.polynomial.coefficients != 0
         return found
 
+    def roll_out(self, starts: np.ndarray, times: np.ndarray, substeps: int = 8) -> np.ndarray:
+        """Return states (n, T, d) from starts (n, d), by ``substeps`` Runge-Kutta steps between two times.
+
+        Where one leaves the range of numbers, so do the states.
+        """
+        lengths = np.broadcast_to(np.diff(times), (len(starts), len(times) - 1))
+        flow = PolynomialFlow(self.polynomial.exponents, substeps)
+        return flow.frames(self.polynomial.coefficients, np.asarray(starts, float), lengths)
+
     def text(self, digits: int = 6) -> str:
         """Return the equations, one line each, with standard errors of the last digits in brackets."""
         return self.polynomial.text(

@@ -162,8 +162,9 @@ def train_dynamics(
     -------
     dict
         "cost" (mean squared error of the last stage's segments, in units of the components' sizes), "parameters",
-        "errors" (relative L2 of roll-outs from the first frame, of training and test trajectories, over the training
-        frames and over all), "equation" (text, or None), "seconds", "history".
+        "errors" (relative L2 of roll-outs from the first frame, of "training" and "test" trajectories by the "network"
+        and by the "equation" with chosen terms, over the training frames and at the last one), "equation" (text, or
+        None), "seconds", "history".
 
     Raises
     ------
@@ -353,9 +354,10 @@ class _Trainer:
             write_json(output / EQUATION_FILE, equation_json(equation))
         rows = config.split(len(self.data))
         errors = {
-            name: roll_out_errors(self.model, self.data, part, len(self.times), config.substeps)
-            for name, part in zip(("train", "test"), rows, strict=True)
-            if part.stop > part.start
+            f"{name}, {kind}": roll_out_errors(field, self.data, part, len(self.times), config.substeps)
+            for name, part in zip(("training", "test"), rows, strict=True)
+            for kind, field in (("network", self.model), ("equation", equation))
+            if part.stop > part.start and field is not None
         }
         result = {
             "cost": self.history[-1]["cost"] if self.history else None,
@@ -387,7 +389,7 @@ def equation_json(equation: Equation) -> dict[str, Any]:
 
 @torch.no_grad()
 def roll_out_errors(
-    model: LearnedField, data: Trajectories, rows: slice, frames: int, substeps: int
+    field: LearnedField | Equation, data: Trajectories, rows: slice, frames: int, substeps: int
 ) -> dict[str, float | None]:
     """Return relative L2 errors of roll-outs from the first frame, the mean over trajectories.
 
@@ -395,7 +397,7 @@ def roll_out_errors(
     range of numbers.
     """
     states = data.states[rows]
-    found = predict_states(model, states[:, 0], data.times, substeps)
+    found = predict_states(field, states[:, 0], data.times, substeps)
     with np.errstate(all="ignore"):
         difference, size = found - states, states
         inside = _norm(difference[:, 1:frames]) / _norm(size[:, 1:frames])
@@ -405,8 +407,13 @@ def roll_out_errors(
 
 
 @torch.no_grad()
-def predict_states(model: LearnedField, starts: np.ndarray, times: np.ndarray, substeps: int) -> np.ndarray:
+def predict_states(
+    field: LearnedField | Equation, starts: np.ndarray, times: np.ndarray, substeps: int
+) -> np.ndarray:
     """Return roll-outs from starts (n, *space, components) through all times, (n, T, ...); not finite ones, too."""
+    if isinstance(field, Equation):
+        return field.roll_out(starts, times, substeps)
+    model = field
     lengths = torch.as_tensor(np.diff(times), dtype=model.dtype).expand(len(starts), -1).contiguous()
     first = torch.as_tensor(starts, dtype=model.dtype)
     problem = Shooting(model, Segments(first[:, None], lengths), substeps, False)

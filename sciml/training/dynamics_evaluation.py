@@ -15,6 +15,7 @@ from sciml.report import Report
 from .dynamics import DynamicsConfig, predict_states
 from .dynamics_data import load_trajectories
 from .dynamics_reports import plot_roll_out
+from .equations import read_equation
 
 __all__ = ["dynamics_table", "evaluate_dynamics"]
 
@@ -28,7 +29,8 @@ def evaluate_dynamics(
 ) -> dict[str, Any]:
     """Roll trajectories of a dataset out from their first frames, and compare.
 
-    Trajectories that the run trained on are left out, unless there are no others.
+    By the equation with chosen terms, where the run has one, else by the network. Trajectories that the run trained on
+    are left out, unless there are no others.
 
     Parameters
     ----------
@@ -43,9 +45,9 @@ def evaluate_dynamics(
     Returns
     -------
     dict
-        "trajectories", "seen" (whether these were trained on), "times", and by time of the relative L2 errors of states
-        "median", "mean", "worst" and how many are "diverged" (not finite); "valid_time", the median of the times up to
-        which the error is below a tenth.
+        "trajectories", "by" ("network" or "equation"), "seen" (whether these were trained on), "times", and by time of
+        the relative L2 errors of states "median", "mean", "worst" and how many are "diverged" (not finite);
+        "valid_time", the median of the times up to which the error is below a tenth.
 
     Raises
     ------
@@ -75,7 +77,9 @@ def evaluate_dynamics(
         unseen = rows[(rows < start) | (rows >= stop)]
         rows, seen = (unseen, False) if len(unseen) else (rows, True)
     truth = found.states[rows]
-    predicted = predict_states(model, truth[:, 0], found.times, config.substeps)
+    equation = read_equation(run)
+    field = model if equation is None else equation
+    predicted = predict_states(field, truth[:, 0], found.times, config.substeps)
     flat = (len(rows), len(found.times), -1)
     with np.errstate(all="ignore"):
         size = np.linalg.norm(truth.reshape(flat), axis=2).clip(1e-300)
@@ -87,6 +91,7 @@ def evaluate_dynamics(
     ]
     result: dict[str, Any] = {
         "trajectories": len(rows),
+        "by": "network" if equation is None else "equation",
         "seen": seen,
         "times": found.times.tolist(),
         "median": _numbers(np.median(errors, axis=0)),
@@ -102,7 +107,7 @@ def evaluate_dynamics(
             report.table(*dynamics_table(result))
             frames = config.frames or len(found.times)
             worst = int(rows[int(errors[:, -1].argmax())])
-            figure = plot_roll_out(model, found, worst, min(frames, len(found.times)), config.substeps)
+            figure = plot_roll_out(field, found, worst, min(frames, len(found.times)), config.substeps)
             report.figure(figure, "roll-out", f"Trajectory {worst}, that with the largest error at the end.")
             report.save()
             write_json(folder / MARKER, result)
@@ -113,8 +118,8 @@ def summary(result: dict[str, Any]) -> str:
     """Return one sentence about an evaluation."""
     what = "that the run trained on" if result["seen"] else "that the run did not see"
     return (
-        f"Roll-outs of {result['trajectories']} trajectories {what}, from their first frames: relative L2 errors by "
-        f"time; below {TOLERATED:g} up to t = {result['valid_time']:.4g} (median)."
+        f"Roll-outs, by the {result['by']}, of {result['trajectories']} trajectories {what}, from their first frames: "
+        f"relative L2 errors by time; below {TOLERATED:g} up to t = {result['valid_time']:.4g} (median)."
     )
 
 

@@ -25,7 +25,9 @@ def error_rows(errors: dict[str, dict[str, float | None]]) -> list[list[object]]
     ]
 
 
-def plot_roll_out(model: LearnedField, data: Trajectories, row: int, frames: int, substeps: int) -> "Figure":
+def plot_roll_out(
+    model: LearnedField | Equation, data: Trajectories, row: int, frames: int, substeps: int
+) -> "Figure":
     """Draw one trajectory and its roll-out: components against time, or space-time images."""
     import matplotlib.pyplot as plt
 
@@ -94,7 +96,7 @@ def report_dynamics(
         f"{resolved['data']['file']}, {frames} of {len(data.times)} frames, in {result['seconds']:.1f} s."
     )
     report.section("Errors of roll-outs from the first frame")
-    report.table(["trajectories", "training frames", "last frame"], error_rows(result["errors"]))
+    report.table(["trajectories", "over training frames", "last frame"], error_rows(result["errors"]))
     if equation is not None:
         report.section("Equation")
         report.code(equation.text())
@@ -108,8 +110,9 @@ def report_dynamics(
     report.section("Roll-out")
     rows = resolved["data"]["test_rows"]
     row = rows[0] if rows[1] > rows[0] else 0
-    figure = plot_roll_out(model, data, row, frames, train["substeps"])
-    caption = f"Trajectory {row}; the line is the last training time."
+    figure = plot_roll_out(equation or model, data, row, frames, train["substeps"])
+    by = "network" if equation is None else "equation"
+    caption = f"Trajectory {row}, by the {by}; the line is the last training time."
     report.figure(figure, "roll-out", caption)
     if result["history"]:
         report.section("Training")

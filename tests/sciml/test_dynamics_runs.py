@@ -46,7 +46,7 @@ def test_train_and_equation(data: Path, tmp_path: Path, capsys: pytest.CaptureFi
         arguments = ["train", "dynamics", str(data), "--frames", "60", "--noise", "0.01", "--seed", str(seed)]
         assert main([*arguments, "-o", folder, "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert "training frames" in printed
+    assert "over training frames" in printed
     assert "dx/dt = 1.5" in printed
     first, second = (str(tmp_path / f"lv-{seed}") for seed in (0, 1))
     for name in ("config.json", "history.json", "equation.json", "report.html", "roll-out.png", "cost.png"):
@@ -81,7 +81,7 @@ def test_evaluation_of_unseen_trajectories(
     train_dynamics(DynamicsConfig(frames=40, n_train=1, n_test=1), data, run, progress=False)
     assert main(["evaluate", str(run), str(data)]) == 0
     printed = capsys.readouterr().out
-    assert "Roll-outs of 1 trajectories that the run did not see" in printed
+    assert "Roll-outs, by the equation, of 1 trajectories that the run did not see" in printed
     assert "up to t = 6 (median)" in printed
     result = json.loads((run / "evaluation-lv" / "evaluation.json").read_text())
     assert result["median"][-1] < 1e-4
@@ -113,8 +113,9 @@ def test_a_field_that_leaves_its_range_is_told(data: Path, tmp_path: Path) -> No
 def test_roll_outs_of_a_noise_free_run_hold_beyond_the_horizon(data: Path, tmp_path: Path) -> None:
     config = DynamicsConfig(frames=34, substeps=16)
     result = train_dynamics(config, data, tmp_path / "run", progress=False)
-    assert result["errors"]["train"]["training"] < 1e-7
-    assert result["errors"]["test"]["end"] < 1e-6
+    assert result["errors"]["training, network"]["training"] < 1e-7
+    assert result["errors"]["test, network"]["end"] < 1e-6
+    assert result["errors"]["test, equation"]["end"] < 1e-7
     assert result["cost"] < 1e-15
     model = LearnedField.load(tmp_path / "run")
     assert isinstance(model, PolynomialODE)
@@ -167,7 +168,7 @@ def test_fields_give_a_stencil_and_its_equation(
     result = train_dynamics(config, fields, tmp_path / "run", progress=False)
     assert isinstance(LearnedField.load(tmp_path / "run"), StencilODE)
     assert result["equation"] is None
-    assert result["errors"]["test"]["end"] < 0.02
+    assert result["errors"]["test, network"]["end"] < 0.02
     (p,) = read_polynomials([tmp_path / "run"], derivatives=2)
     assert p.terms()["u_xx"] == pytest.approx(0.01, rel=0.1)
     assert p.terms()["u u_x"] == pytest.approx(-1, rel=0.05)
