@@ -294,7 +294,9 @@ def _learn(report: "Report", output: Path) -> None:
         "1.21 x y."
     )
     report.code(lines)
-    figure = plot_roll_out(read_equation(run), load_trajectories(data), 1, 60, config.substeps)
+    equation = read_equation(run)
+    assert equation is not None
+    figure = plot_roll_out(equation, load_trajectories(data), 1, 60, config.substeps)
     report.figure(
         figure, "dynamics", "Another orbit, which was not trained on, and the roll-out of the equation."
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -119,6 +119,12 @@ class DynamicsConfig:
             raise ConfigError(f"lr={self.lr}: it must be positive and finite")
         if self.free_starts and self.optimiser == "adam":
             raise ConfigError("free_starts=True, optimiser='adam': starts are unknowns of lm only")
+
+    @classmethod
+    def stored(cls, values: dict[str, Any]) -> Self:
+        """Return the settings that a run's file holds."""
+        found: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**found)
 
     def split(self, n: int) -> tuple[slice, slice]:
         """Return which of ``n`` trajectories train and which test."""

@@ -60,8 +60,7 @@ def evaluate_dynamics(
         refuse_folder(output, MARKER, overwrite)
     model = LearnedField.load(run)
     header = load_tensors(Path(run) / MODEL_FILE, "dynamics")[1]
-    train = {k: tuple(v) if isinstance(v, list) else v for k, v in header["train"].items()}
-    config = DynamicsConfig(**train)
+    config = DynamicsConfig.stored(header["train"])
     found = load_trajectories(data, config.stride)
     if found.variables != model.variables or not np.allclose(
         found.spacing, header["data"]["spacing"], rtol=1e-6

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from tqdm import tqdm
@@ -143,8 +143,7 @@ def bootstrap_equation(
             f"{str(run)!r} has no equation of chosen terms to fit again: leave out the bootstrap"
         )
     resolved = read_json(Path(run) / "config.json")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in resolved["train"].items()}
-    config = DynamicsConfig(**values)
+    config = DynamicsConfig.stored(resolved["train"])
     trajectories = load_trajectories(data, config.stride)
     if trajectories.config != resolved["data"]["config"]:
         raise ConfigError(f"{str(data)!r} is not the dataset that {str(run)!r} was trained on")
