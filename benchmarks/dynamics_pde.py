@@ -21,7 +21,7 @@ from sciml.symbolic import differential_form
 from sciml.training import DynamicsConfig, TrainConfig, train, train_dynamics
 from sciml.training.dynamics_data import Trajectories, load_trajectories
 
-TRAIN, TEST, FRAMES, ALL = 16, 8, 21, 61
+TRAIN, TEST, FRAMES, ALL, STEPS = 16, 8, 21, 61, 10_000
 HEAD = ["equation", "method", "numbers", "t = T", "t = 2 T", "t = 3 T", "worst at 3 T", "CPU s"]
 
 
@@ -106,7 +106,7 @@ def fno_row(case: Case, path: Path, folder: Path, data: Trajectories, model: FNO
             n_out=FRAMES - 1,
             n_train=TRAIN,
             n_test=TEST,
-            epochs=3000 // unroll,
+            epochs=round(STEPS / (FRAMES - unroll)),
             batch_size=TRAIN,
             unroll=unroll,
             increments=True,
@@ -121,7 +121,7 @@ def fno_row(case: Case, path: Path, folder: Path, data: Trajectories, model: FNO
         size = operator.parameter_count
         row = [case.name, f"FNO, {unroll} steps in a row", size, *found, f"{spent:.0f}"]
         print(row, flush=True)
-        if not best or float(found[2]) < float(str(best[5])):
+        if not best or not float(str(best[5])) <= float(found[2]):
             best = row
     return best
 
@@ -217,7 +217,8 @@ def main() -> None:
         rows,
         f"{TRAIN} training trajectories of spectral solutions on 128 nodes, {FRAMES} frames to T, {TEST} unseen ones. "
         "Burgers: nu = 0.01, T = 0.3, a stencil of three nodes; KdV: period 64, T = 10, seven nodes. FNO: the nearest "
-        "number of parameters, and a usual size; 3000 steps of AdamW on windows of the same frames, increments, the "
+        f"number of parameters, and a usual size; {STEPS} steps of AdamW on windows of the same frames, increments, "
+        "the "
         "better one of one and four steps in a row (on these test trajectories).",
     )
     record(

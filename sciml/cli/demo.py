@@ -272,6 +272,7 @@ def _sample(report: "Report", output: Path) -> None:
 def _learn(report: "Report", output: Path) -> None:
     from sciml.datasets import generate
     from sciml.datasets.recipes import LotkaVolterraRecipe
+    from sciml.dynamics import LearnedField
     from sciml.training import DynamicsConfig, train_dynamics
     from sciml.training.dynamics_data import load_trajectories
     from sciml.training.dynamics_reports import plot_roll_out
@@ -294,9 +295,9 @@ def _learn(report: "Report", output: Path) -> None:
         "1.21 x y."
     )
     report.code(lines)
-    equation = read_equation(run)
-    assert equation is not None
-    figure = plot_roll_out(equation, load_trajectories(data), 1, 60, config.substeps)
+    figure = plot_roll_out(
+        read_equation(run) or LearnedField.load(run), load_trajectories(data), 1, 60, config.substeps
+    )
     report.figure(
         figure, "dynamics", "Another orbit, which was not trained on, and the roll-out of the equation."
     )

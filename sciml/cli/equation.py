@@ -56,10 +56,17 @@ def run(arguments: list[str], plugins: list[str]) -> None:
             "--bootstrap is of the fitted terms of one run: leave out the other runs and options"
         )
     for name, least in (("derivatives", 0), ("bootstrap", 0), ("seed", 0), ("digits", 1), ("tolerance", 0)):
-        if getattr(options, name) < least:
+        if not getattr(options, name) >= least:
             raise ConfigError(f"{name}={getattr(options, name)}: it must be at least {least}")
 
-    from sciml.training.equations import bootstrap_equation, of_run, read_polynomials, spread, tidy
+    from sciml.training.equations import (
+        bootstrap_equation,
+        fields_of,
+        of_run,
+        read_polynomials,
+        spread,
+        tidy,
+    )
 
     for folder in options.runs:
         if not (Path(folder) / "config.json").is_file():
@@ -69,12 +76,13 @@ def run(arguments: list[str], plugins: list[str]) -> None:
             options.runs[0], options.data, options.bootstrap, options.seed, not options.quiet
         )
     elif len(options.runs) > 1:
-        found = spread(read_polynomials(options.runs, options.network, options.derivatives))
+        polynomials = read_polynomials(options.runs, options.network, options.derivatives)
+        found = spread(polynomials, fields_of(options.runs[0]))
     else:
         found = of_run(options.runs[0], options.network, options.derivatives)
     found = tidy(found, options.tolerance)
     if options.latex:
-        print(found.polynomial.latex([rf"\frac{{d {n[1:-3]}}}{{d t}}" for n in found.names], options.digits))
+        print(found.polynomial.latex([rf"\frac{{d {name}}}{{d t}}" for name in found.fields], options.digits))
         return
     print(found.polynomial.text(found.names, options.digits, found.errors))
     print(f"({found.origin})")

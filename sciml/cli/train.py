@@ -134,8 +134,11 @@ def _train_dynamics(arguments: list[str]) -> None:
     if not files.output:
         raise ConfigError(f"output={files.output!r}: name a folder")
 
+    from sciml.operators.base import MODEL_FILE
     from sciml.training import train_dynamics
     from sciml.training.dynamics_reports import error_rows
+
+    finished = files.resume and (Path(files.output) / MODEL_FILE).exists()
 
     result = train_dynamics(
         parsed.config,
@@ -151,4 +154,8 @@ def _train_dynamics(arguments: list[str]) -> None:
     )
     if result["equation"]:
         print(f"\n{result['equation']}")
-    print(f"\nwrote {files.output}; look at its equation with: sciml equation {files.output}")
+    if result["note"]:
+        print(f"\n{result['note']}")
+    wrote = "was finished before:" if finished else "wrote"
+    after = f"evaluate it with: sciml evaluate {files.output} {files.data}"
+    print(f"\n{wrote} {files.output}; {after}")

@@ -58,7 +58,7 @@ def segment_loss(problem: Shooting, data: Segments) -> Tensor:
         found = roll_out_polynomial(problem.flow, model.table(), starts, data.lengths)
     else:
         found = problem.unrolled(starts, data.lengths)
-    return ((found - data.states)[:, 1:] / model.scale).square().mean()
+    return problem.compared(found, data).square().mean()
 
 
 def descend(
@@ -91,7 +91,7 @@ def descend(
         for batch in range(count):
             rows = torch.as_tensor(order[batch * batch_size : (batch + 1) * batch_size])
             problem.write(replace(state, theta=theta))
-            loss = segment_loss(problem, Segments(problem.data.states[rows], problem.data.lengths[rows]))
+            loss = segment_loss(problem, problem.data[rows])
             gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
             value = float(loss.detach())
             if not (math.isfinite(value) and bool(torch.isfinite(gradient).all())):

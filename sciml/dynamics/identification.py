@@ -2,17 +2,17 @@
 
 The coefficients are fitted to whole parts of trajectories, by multiple shooting with free starts, with sensitivities
 from the variational equations: the estimate of maximum likelihood for independent normal noise, of one size for each
-component. Of all M monomials those go without which the Bayesian information criterion, in the form for choices out of
+component. Of all terms those go without which the Bayesian information criterion, in the form for choices out of
 many (Bogdan, Ghosh and Doerge, Genetics 167, 989, 2004), is lowest,
 
-    BIC = n log(RSS / n + floor^2) + k (log n + 2 log M)
+    BIC = n log(RSS / n + floor^2) + k (log n + 2 log K)
 
-with n numbers, k coefficients, and a floor, the accuracy of numbers without noise.
+with n numbers, k coefficients out of K = M d, and a floor, the accuracy of numbers without noise.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,8 @@ from .shooting import LeastSquares, Segments, ShootingState, levenberg_marquardt
 
 __all__ = ["Equation", "PolynomialShooting", "bootstrap", "identify"]
 
+NOTHING = 1e-13
+"""Curvature, as a part of the largest, below which data say nothing."""
 FLOOR = 1e-7
 """Relative accuracy of data without noise and of the integrator."""
 REWEIGHINGS = 10
@@ -106,16 +108,22 @@ class PolynomialShooting(LeastSquares):
         self.polynomial, self.active, self.substeps = polynomial, active, substeps
         self.rows, self.outputs = np.nonzero(active)
         self.flow = PolynomialFlow(polynomial.exponents, substeps)
+        # Unknowns are of size one, whatever the units of states and times.
+        size = data.states.square().mean((0, 1)).sqrt().numpy()
+        size = np.where(size > 0, size, 1.0)
+        rate = 1 / float(data.lengths.mean())
+        powers = np.prod(size ** polynomial.exponents[self.rows], axis=1)
+        self.units = rate * size[self.outputs] / powers
 
     def start(self) -> ShootingState:
         """Return the state before the first step."""
-        theta = torch.as_tensor(self.polynomial.coefficients[self.rows, self.outputs])
+        theta = torch.as_tensor(self.polynomial.coefficients[self.rows, self.outputs] / self.units)
         return self.assess(ShootingState(theta, self.data.states[:, 0].clone(), damping=1e-6))
 
     def coefficients(self, theta: Tensor) -> np.ndarray:
         """Return the table of coefficients, shape (M, d)."""
         table = np.zeros(self.active.shape)
-        table[self.rows, self.outputs] = theta.numpy()
+        table[self.rows, self.outputs] = theta.numpy() * self.units
         return table
 
     def roll_out(self, theta: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -128,11 +136,12 @@ class PolynomialShooting(LeastSquares):
         """Return errors and derivatives: the variational equations run along with the states."""
         table = self.coefficients(theta)
         found = self.flow.sensitivities(table, self.rows, self.outputs, starts.numpy(), data.lengths.numpy())
-        return self.split(torch.as_tensor(found), data)
+        errors, of_theta, of_start = self.split(torch.as_tensor(found), data)
+        return errors, of_theta * torch.as_tensor(self.units)[:, None, None], of_start
 
-    def growth(self, state: ShootingState) -> float:
-        """Return the largest factor by which an error of a start grows over its segment, in units of sizes."""
-        none, size = np.zeros(0, np.int64), self.scale.numpy()
+    def growth(self, state: ShootingState, size: np.ndarray) -> float:
+        """Return the largest factor by which an error of a start grows over its segment, in units of sizes (d,)."""
+        none = np.zeros(0, np.int64)
         frames = self.flow.sensitivities(
             *(self.coefficients(state.theta), none, none), state.starts.numpy(), self.data.lengths.numpy()
         )
@@ -151,18 +160,41 @@ class _Fit:
         table = self.problem.coefficients(self.state.theta)
         return replace(self.problem.polynomial, coefficients=table)
 
-    def covariance(self) -> Tensor:
-        """Of the coefficients: the inverse of S times the variance of the errors."""
+    @property
+    def freedom(self) -> int:
+        """Numbers less unknowns."""
         free = self.problem.count - len(self.state.theta) - self.state.starts.numel()
         if free < 1:
             raise ConfigError(
                 f"{self.problem.count} numbers for {len(self.state.theta)} coefficients and "
-                f"{self.state.starts.numel()} numbers of starts: give more frames, or longer windows"
+                f"{self.state.starts.numel()} numbers of starts: give more frames or longer windows, or do not choose "
+                "terms (terms=False, --no-terms)"
             )
-        matrix = self.problem.normal(self.state).reduced()[0]
-        size = matrix.diagonal().clamp_min(1e-300).sqrt()
-        inverse = torch.linalg.pinv(matrix / size / size[:, None], hermitian=True) / size / size[:, None]
-        return inverse * (self.state.cost * self.problem.count / free)
+        return free
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Roots of the coefficients' curvatures, and what is left without them: eigenvalues and -vectors."""
+        matrix = self.problem.normal(self.state).reduced()[0].numpy()
+        if not np.isfinite(matrix).all():
+            raise ConvergenceError("derivatives of roll-outs are not finite: take shorter windows")
+        size = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+        values, vectors = np.linalg.eigh(matrix / size / size[:, None])
+        return size, values, vectors
+
+    def unknown(self, spectrum: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """Shares of the coefficients, (P, directions), in combinations that the data say nothing about."""
+        size, values, vectors = spectrum
+        dead = size <= 1e-140
+        none = (values <= NOTHING * max(values.max(initial=0.0), 1e-300)) & ~dead.all()
+        return np.concatenate([vectors[:, none], np.eye(len(size))[:, dead]], axis=1)
+
+    def covariance(self, lowest: float = 0.0) -> np.ndarray:
+        """Of the coefficients in units of `PolynomialShooting.units`, with errors as large as the floor's at least."""
+        size, values, vectors = self.spectrum()
+        # Combinations that data say nothing about are eliminated before, or marked.
+        kept = values > NOTHING * values.max(initial=0.0)
+        inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T / size / size[:, None]
+        return inverse * ((self.state.cost + lowest) * self.problem.count / self.freedom)
 
     def criterion(self, floor: float) -> float:
         return self.problem.count * math.log(self.state.cost + floor) + len(self.state.theta) * self.price
@@ -173,16 +205,20 @@ class _Fit:
         return math.log(self.problem.count) + 2 * math.log(self.problem.active.size)
 
     def noise(self) -> np.ndarray:
-        """Root mean square of the errors of each component."""
+        """Deviation of each component's errors, without what the unknowns took of it."""
         p, data = self.problem, self.problem.data
-        difference = p.roll_out(self.state.theta, self.state.starts, data.lengths) - data.states
-        found: np.ndarray = difference.square().mean((0, 1)).sqrt().numpy()
-        return found
+        difference = p.compared(p.roll_out(self.state.theta, self.state.starts, data.lengths), data) * p.scale
+        mean = difference.square().sum((0, 1)) / p.mask.sum()
+        return np.asarray((mean * (p.count / self.freedom)).sqrt().numpy())
 
-    def equation(self) -> Equation:
-        errors = np.zeros(self.problem.active.shape)
-        errors[self.problem.rows, self.problem.outputs] = self.covariance().diagonal().clamp_min(0).sqrt()
-        kept = self.problem.active.any(axis=1)
+    def equation(self, lowest: float) -> Equation:
+        problem = self.problem
+        errors = np.zeros(problem.active.shape)
+        deviations = np.sqrt(np.maximum(np.diag(self.covariance(lowest)), 0)) * problem.units
+        shares = self.unknown(self.spectrum())
+        deviations[(abs(shares) > 1e-3).any(axis=1)] = np.inf
+        errors[problem.rows, problem.outputs] = deviations
+        kept = problem.active.any(axis=1)
         p = self.polynomial
         polynomial = replace(p, exponents=p.exponents[kept], coefficients=p.coefficients[kept])
         return Equation(polynomial, errors[kept], self.noise(), self.window)
@@ -238,12 +274,19 @@ def identify(
     >>> print(found.polynomial.text(["dx/dt"]))
     dx/dt = - 1.5 x
     """
-    states = np.asarray(states, float)
-    if states.ndim != 3 or states.shape[2] != polynomial.coefficients.shape[1]:
+    states, outputs = np.asarray(states, float), polynomial.coefficients.shape[1]
+    if states.ndim != 3 or states.shape[2] != outputs or len(polynomial.variables) != outputs:
         raise ConfigError(
-            f"states of shape {states.shape}: expected (trajectories, times, {polynomial.coefficients.shape[1]})"
+            f"states of shape {states.shape}: expected (trajectories, times, {outputs}), and {outputs} variables, not "
+            f"{len(polynomial.variables)}"
         )
+    for name, value, least in (("substeps", substeps, 1), ("window", window, 0)):
+        if value < least:
+            raise ConfigError(f"{name}={value}: it must be at least {least}")
+    if not 0 < floor < 1:
+        raise ConfigError(f"floor={floor}: choose a small positive number")
     size = torch.as_tensor(np.sqrt((states**2).mean(axis=(0, 1))))
+    size = torch.where(size > 0, size, 1.0)
     active = np.ones(polynomial.coefficients.shape, bool)
     frames = window or min(10, states.shape[1])
 
@@ -256,7 +299,7 @@ def identify(
 
     def lengthened(fit: _Fit) -> _Fit:
         while not window and fit.window < states.shape[1]:
-            if fit.problem.growth(fit.state) > PREDICTABLE:
+            if fit.problem.growth(fit.state, size.numpy()) > PREDICTABLE:
                 break
             frames = min(2 * fit.window, states.shape[1])
             problem = shooting(fit.polynomial, fit.problem.active, frames, fit.problem.scale)
@@ -284,63 +327,93 @@ def identify(
         return fit
 
     fit = lengthened(_fitted(shooting(polynomial, active, frames, size), frames))
-    for again in (True, False):
+    while True:
         fit = weighed(fit)
         fit = weighed(_eliminated(fit, lowest(fit.problem.scale)))
         longer = lengthened(fit)
-        if longer.window == fit.window or not again:
-            break
+        if longer.window == fit.window:
+            return fit.equation(lowest(fit.problem.scale))
         fit = longer
-    return fit.equation()
 
 
 def _eliminated(fit: _Fit, lowest: float) -> _Fit:
     """Take terms away as long as that lowers the criterion."""
-    while weakest := _weakest(fit, lowest):
-        old = fit.problem
+    while len(fit.state.theta):
+        shares, covariance = fit.unknown(fit.spectrum()), fit.covariance(lowest)
+        certain = bool(shares.shape[1])
+        if certain:
+            # Of a combination that data say nothing about any one can go; the highest power is missed least.
+            share = abs(shares[:, 0])
+            weakest = [int(np.flatnonzero(share > 0.1 * share.max())[-1])]
+        else:
+            weakest = weakest_terms(fit.state.theta.numpy(), covariance, fit.price)
         # What the quadratic form of the full fit promises is made sure of, or asked of half as many terms.
         while weakest:
-            active = old.active.copy()
-            active[old.rows[weakest], old.outputs[weakest]] = False
-            problem = PolynomialShooting(fit.polynomial, active, old.data, old.scale, old.substeps)
-            smaller = _fitted(problem, fit.window, fit.state.starts)
-            if smaller.criterion(lowest) <= fit.criterion(lowest):
+            smaller = _without(fit, weakest, covariance)
+            if smaller and (certain or smaller.criterion(lowest) <= fit.criterion(lowest)):
+                fit = smaller
                 break
             weakest = weakest[: len(weakest) // 2]
         if not weakest:
             break
-        fit = smaller
     return fit
 
 
-def _weakest(fit: _Fit, lowest: float) -> list[int]:
-    """Coefficients without which the criterion should be lowest, those first that are missed least.
+def _without(fit: _Fit, gone: list[int], covariance: np.ndarray) -> _Fit | None:
+    """Fit again without some coefficients; None if roll-outs are not finite."""
+    old, theta = fit.problem, fit.state.theta.numpy()
+    active = old.active.copy()
+    active[old.rows[gone], old.outputs[gone]] = False
+    problem = PolynomialShooting(fit.polynomial, active, old.data, old.scale, old.substeps)
+    own = np.array(gone)
+    left = np.setdiff1d(np.arange(len(theta)), own)
+    # Coefficients may be large and cancel: the others first make up for those that go, as in a linear fit.
+    across = covariance[np.ix_(left, own)] @ np.linalg.pinv(covariance[np.ix_(own, own)], hermitian=True)
+    for start in (theta[left] - across @ theta[gone], theta[left]):
+        state = replace(problem.start(), theta=torch.as_tensor(start), starts=fit.state.starts, cost=math.inf)
+        with suppress(ConvergenceError):
+            *_, state = levenberg_marquardt(problem, problem.assess(state), iterations=50, tolerance=1e-8)
+            return _Fit(problem, state, fit.window)
+    return None
 
-    Without the coefficients c of covariance V the errors grow by c^T V^-1 c in units of their variance (Wald). One or
-    two go at a time: of two terms that stand for each other each may seem to be needed.
+
+def weakest_terms(theta: np.ndarray, covariance: np.ndarray, price: float) -> list[int]:
+    """Return the coefficients without which a criterion is lowest, in the order in which they go.
+
+    Without the coefficients c of covariance V the errors grow by c^T V^-1 c in units of their variance (Wald), and each
+    saves a price. One or two go at a time: of two terms that stand for each other each may seem to be needed. What is
+    left is then as if it had been fitted without.
+
+    Examples
+    --------
+    >>> weakest_terms(np.array([5.0, 1.0]), np.eye(2), 4.0)
+    [1]
     """
-    theta = fit.state.theta.numpy()
-    covariance = fit.covariance().numpy() * (1 + lowest / max(fit.state.cost, 1e-300))
-    left, best = set(range(len(theta))), 0.0
+    theta, covariance, left = theta.copy(), covariance.copy(), np.arange(len(theta))
     gone: list[int] = []
-    while left:
-        choices = [(i,) for i in left] + list(itertools.combinations(sorted(left), 2))
-        found = min(
-            (_wald(theta, covariance, [*gone, *c]) - fit.price * len([*gone, *c]), c) for c in choices
-        )
-        if found[0] >= best:
+    while len(left):
+        variance = np.maximum(np.diag(covariance), 1e-300)
+        single = theta**2 / variance - price
+        best, chosen = float(single.min()), np.array([single.argmin()])
+        i, j = np.triu_indices(len(left), 1)
+        if len(i):
+            # The form of two, in closed form.
+            a, b, c = variance[i], covariance[i, j], variance[j]
+            determinant = np.maximum(a * c - b**2, 1e-12 * a * c)
+            form = (c * theta[i] ** 2 - 2 * b * theta[i] * theta[j] + a * theta[j] ** 2) / determinant
+            place = int(form.argmin())
+            if form[place] - 2 * price < best:
+                best, chosen = float(form[place] - 2 * price), np.array([i[place], j[place]])
+                chosen = chosen[np.argsort(theta[chosen] ** 2 / variance[chosen])]
+        if best >= 0:
             break
-        best = found[0]
-        gone += sorted(found[1], key=lambda i: theta[i] ** 2 / covariance[i, i])
-        left -= set(found[1])
+        kept = np.setdiff1d(np.arange(len(left)), chosen)
+        part = covariance[np.ix_(chosen, chosen)]
+        across = covariance[np.ix_(kept, chosen)] @ np.linalg.pinv(part, hermitian=True)
+        gone += left[chosen].tolist()
+        theta, left = theta[kept] - across @ theta[chosen], left[kept]
+        covariance = covariance[np.ix_(kept, kept)] - across @ covariance[np.ix_(chosen, kept)]
     return gone
-
-
-def _wald(theta: np.ndarray, covariance: np.ndarray, chosen: list[int]) -> float:
-    part = covariance[np.ix_(chosen, chosen)]
-    size = np.sqrt(np.maximum(np.diag(part), 1e-300))
-    c = theta[chosen] / size
-    return float(c @ np.linalg.pinv(part / size / size[:, None], hermitian=True) @ c)
 
 
 def bootstrap(
@@ -365,12 +438,14 @@ def bootstrap(
     if n < 1:
         raise ConfigError(f"bootstrap n={n}: it must be at least 1")
     p, data = equation.polynomial, segments(states, times, equation.window)
-    scale = torch.as_tensor(np.maximum(equation.residual, 1e-300))
+    size = np.sqrt((np.asarray(states, float) ** 2).mean(axis=(0, 1)))
+    scale = torch.as_tensor(np.maximum(equation.residual, FLOOR * np.where(size > 0, size, 1.0)))
     fit = _fitted(PolynomialShooting(p, equation.active, data, scale, substeps), equation.window)
     clean = fit.problem.roll_out(fit.state.theta, fit.state.starts, data.lengths)
     for number in range(n):
         noise = np.random.default_rng([seed, number]).standard_normal(tuple(clean.shape))
-        drawn = Segments(clean + scale * torch.as_tensor(noise), data.lengths)
+        noisy = clean + torch.as_tensor(equation.residual * noise)
+        drawn = Segments(noisy, data.lengths, data.counted)
         problem = PolynomialShooting(fit.polynomial, equation.active, drawn, scale, substeps)
         refitted = _fitted(problem, equation.window, fit.state.starts)
         yield problem.coefficients(refitted.state.theta)

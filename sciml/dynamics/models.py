@@ -5,7 +5,7 @@ training data, which are folded into the polynomial exactly.
 """
 
 import itertools
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -29,7 +29,7 @@ COEFFICIENTS = 1000
 """Most coefficients of which sensitivities are integrated."""
 
 
-class LearnedField(nn.Module):
+class LearnedField(nn.Module, ABC):
     """An autonomous vector field with a network inside, in double precision.
 
     Parameters
@@ -84,9 +84,11 @@ class LearnedField(nn.Module):
     def fit_last_map(self, states: np.ndarray, times: np.ndarray) -> None:
         """Set the last linear map by least squares, the rest of the network as it is: where training starts.
 
-        What it sees is averaged over the time between frames, by Simpson's rule where two steps are equal, else by the
-        trapezoidal one, and compared with the difference of the states.
+        What it sees is averaged over the time between frames, by Simpson's rule where all steps are equal, else by the
+        trapezoidal one, and compared with the difference of the states. It becomes zero where that is no use: where
+        numbers are not finite.
         """
+        self._check(states)
         z = torch.as_tensor(states, dtype=self.dtype) / self.scale
         # Batch and time are one axis for the network.
         seen = self.features(z.flatten(0, 1)).unflatten(0, z.shape[:2])
@@ -100,9 +102,10 @@ class LearnedField(nn.Module):
         matrix = mean.flatten(0, -2)
         if self.last.bias is not None:
             matrix = torch.cat([matrix, torch.ones_like(matrix[:, :1])], 1)
-        found = torch.linalg.lstsq(
-            matrix, slope.flatten(0, -2), rcond=self.condition, driver="gelsd"
-        ).solution.T
+        slope = slope.flatten(0, -2)
+        found = matrix.new_zeros(slope.shape[1], matrix.shape[1])
+        if bool(torch.isfinite(matrix).all() and torch.isfinite(slope).all()):
+            found = torch.linalg.lstsq(matrix, slope, rcond=self.condition, driver="gelsd").solution.T
         self.last.weight.copy_(found[:, : self.last.in_features])
         if self.last.bias is not None:
             self.last.bias.copy_(found[:, -1])
@@ -112,6 +115,7 @@ class LearnedField(nn.Module):
 
         The rate is that of the component that changes fastest, by differences of neighbouring times.
         """
+        self._check(states)
         axes = tuple(range(states.ndim - 1))
         size = np.sqrt((states**2).mean(axis=axes))
         if not (size > 0).all():
@@ -121,6 +125,17 @@ class LearnedField(nn.Module):
         speed = np.sqrt(((np.diff(states, axis=1) / steps) ** 2).mean(axis=axes))
         self.scale.copy_(torch.as_tensor(size))
         self.rate.copy_(torch.as_tensor(max((speed / size).max(), 1e-12)))
+
+    def _check(self, states: np.ndarray) -> None:
+        if states.ndim != 3 + self.axes or states.shape[-1] != len(self.variables):
+            raise ConfigError(
+                f"states of shape {states.shape}: expected (trajectories, times, {self.axes} axes of space, "
+                f"{len(self.variables)} components)"
+            )
+        if not np.isfinite(states).all():
+            raise ConfigError(
+                f"states: {np.count_nonzero(~np.isfinite(states))} numbers are not finite; leave them out"
+            )
 
     @property
     def parameter_count(self) -> int:

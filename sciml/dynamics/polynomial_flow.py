@@ -118,7 +118,7 @@ class PolynomialFlow:
         rows = [rows[i] for i in order]
         parents = [rows.index(_parent(row)[0]) if sum(row) else -1 for row in rows]
         factors = [_parent(row)[1] if sum(row) else 0 for row in rows]
-        return order, np.array(parents), np.array(factors)
+        return order, np.array(parents, np.int64), np.array(factors, np.int64)
 
     def _ordered(self, table: np.ndarray) -> np.ndarray:
         """The table in that order, with zeros for the monomials that are added."""

@@ -43,16 +43,23 @@ class Segments:
     states : Tensor, shape (B, W, *space, components)
     lengths : Tensor, shape (B, W - 1)
         Times between frames.
+    counted : Tensor, shape (B, W), optional
+        1, or 0 for frames that another segment holds, too.
     """
 
     states: Tensor
     lengths: Tensor
+    counted: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.counted is None:
+            object.__setattr__(self, "counted", self.states.new_ones(self.states.shape[:2]))
 
     def __len__(self) -> int:
         return len(self.states)
 
-    def __getitem__(self, rows: slice) -> "Segments":
-        return Segments(self.states[rows], self.lengths[rows])
+    def __getitem__(self, rows: slice | Tensor) -> "Segments":
+        return Segments(self.states[rows], self.lengths[rows], self.counted[rows])
 
 
 def segments(
@@ -66,8 +73,8 @@ def segments(
     times : ndarray, shape (T,)
     window : int
     stride : int
-        Frames from the start of one to that of the next; 0 is ``window``, so that no frame is used twice. What is left
-        at the end of a trajectory is a part of a last segment that overlaps the one before.
+        Frames from the start of one to that of the next; 0 is ``window``. What is left at the end of a trajectory is a
+        part of a last segment that overlaps the one before; with ``window`` frames of both count once.
 
     Raises
     ------
@@ -87,6 +94,8 @@ def segments(
         )
     if not 2 <= window <= len(clock):
         raise ConfigError(f"window={window}: choose 2 to {len(clock)} frames, as many as there are")
+    if stride < 0:
+        raise ConfigError(f"stride={stride}: it must not be negative")
     wrong = np.argwhere(~np.isfinite(states))
     if len(wrong):
         row, frame, *_ = wrong[0]
@@ -99,7 +108,12 @@ def segments(
     lengths = np.concatenate(
         [np.repeat(np.diff(clock[s : s + window])[None], len(states), 0) for s in starts]
     )
-    return Segments(torch.as_tensor(cut, dtype=dtype), torch.as_tensor(lengths, dtype=dtype))
+    counted = np.ones((len(starts), window))
+    if stride in (0, window) and len(starts) > 1:
+        counted[-1, : starts[-2] + window - starts[-1]] = 0
+    return Segments(
+        *(torch.as_tensor(part, dtype=dtype) for part in (cut, lengths, np.repeat(counted, len(states), 0)))
+    )
 
 
 @dataclass
@@ -152,8 +166,8 @@ class LeastSquares(ABC):
 
     def __init__(self, data: Segments, scale: Tensor, free_starts: bool) -> None:
         self.data, self.scale, self.free = data, scale, free_starts
-        frames = data.states if free_starts else data.states[:, 1:]
-        self.count = frames.numel()
+        self.mask = data.counted if free_starts else data.counted[:, 1:]
+        self.count = int(self.mask.sum()) * data.states[0, 0].numel()
 
     @abstractmethod
     def roll_out(self, theta: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -167,9 +181,13 @@ class LeastSquares(ABC):
 
     def errors(self, theta: Tensor, starts: Tensor, data: Segments) -> Tensor:
         """Return the errors of all frames, of the first ones where these are free."""
+        return self.compared(self.roll_out(theta, starts, data.lengths), data)
+
+    def compared(self, frames: Tensor, data: Segments) -> Tensor:
+        """Return frames less the data, in units of the scale, 0 where frames do not count."""
         first = 0 if self.free else 1
-        found = self.roll_out(theta, starts, data.lengths)
-        return (found[:, first:] - data.states[:, first:]) / self.scale
+        difference = (frames[:, first:] - data.states[:, first:]) / self.scale
+        return difference * data.counted[:, first:].view(*difference.shape[:2], *[1] * (difference.ndim - 2))
 
     def split(self, frames: Tensor, data: Segments) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what `jacobians` does from states with derivatives beside them, (B, W, *space, d, 1 + D + P).
@@ -177,8 +195,9 @@ class LeastSquares(ABC):
         On a grid there are none by the start, D = 0.
         """
         first, d = 0 if self.free else 1, frames.shape[2] if frames.ndim == 4 else 0
-        frames = frames[:, first:] / self.scale[:, None]
-        errors = (frames[..., 0] - data.states[:, first:] / self.scale).flatten(1)
+        errors = self.compared(frames[..., 0], data).flatten(1)
+        counted = data.counted[:, first:].view(len(frames), -1, *[1] * (frames.ndim - 2))
+        frames = frames[:, first:] / self.scale[:, None] * counted
         of_theta = frames[..., 1 + d :].movedim(-1, 0).flatten(2)
         return errors, of_theta, frames[..., 1 : 1 + d].movedim(-1, 1).flatten(2) if self.free else None
 
@@ -231,6 +250,8 @@ class LeastSquares(ABC):
 
     def _moved(self, state: ShootingState, normal: "Normal", damping: float) -> tuple[ShootingState, float]:
         """Return the state after the step of a damping, with its cost, and the fall of the cost that it promises."""
+        if not bool(torch.isfinite(normal.h).all()):
+            return replace(state, cost=math.inf), 0.0
         h, g, solved = normal.reduced(damping)
         diagonal = normal.h.diagonal()
         # The floor lets weights stay that nothing depends on.
@@ -276,6 +297,10 @@ class Shooting(LeastSquares):
             )
         if substeps < 1:
             raise ConfigError(f"substeps={substeps}: it must be at least 1")
+        if data.states.dtype != model.dtype:
+            raise ConfigError(
+                f"segments of {data.states.dtype}, the model is of {model.dtype}: give segments(..., dtype=model.dtype)"
+            )
         super().__init__(data, model.scale, free_starts)
         self.model = model
         self.shapes = {name: p.shape for name, p in model.named_parameters()}
@@ -310,6 +335,9 @@ class Shooting(LeastSquares):
             return torch.from_numpy(
                 self.flow.frames(self._table(theta).numpy(), starts.numpy(), lengths.numpy())
             )
+        return self._unroll(theta, starts, lengths)
+
+    def _unroll(self, theta: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         found: Tensor = functional_call(self.unrolled, self._weights(theta), (starts, lengths))
         return found
 
@@ -322,12 +350,15 @@ class Shooting(LeastSquares):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return errors and their derivatives, one direction beside the other, forward through the integrator."""
 
+        def unrolled(theta: Tensor, starts: Tensor) -> Tensor:
+            return self.compared(self._unroll(theta, starts, data.lengths), data)
+
         def along_theta(v: Tensor) -> Tensor:
-            return jvp(lambda value: self.errors(value, starts, data), (theta,), (v,))[1]
+            return jvp(lambda value: unrolled(value, starts), (theta,), (v,))[1]
 
         def along_start(v: Tensor) -> Tensor:
             direction = v.view_as(starts[0]).expand_as(starts)
-            return jvp(lambda value: self.errors(theta, value, data), (starts,), (direction,))[1]
+            return jvp(lambda value: unrolled(theta, value), (starts,), (direction,))[1]
 
         if self.flow is not None and (starts.ndim == 2 or not self.free):
             # Of coefficients there are fewer than of weights, and their roll-outs are one loop.
@@ -338,7 +369,7 @@ class Shooting(LeastSquares):
             errors, of_table, of_start = self.split(frames, data)
             by_weights = jacfwd(self._table)(theta).flatten(0, 1)
             return errors, (by_weights.T @ of_table.flatten(1)).view(-1, *errors.shape), of_start
-        errors = self.errors(theta, starts, data).flatten(1)
+        errors = unrolled(theta, starts).flatten(1)
         of_theta = vmap(along_theta)(torch.eye(len(theta), dtype=theta.dtype)).flatten(2)
         if not self.free:
             return errors, of_theta, None
@@ -360,7 +391,9 @@ class Normal:
             return self.h, self.g, None
         f, e, h = self.starts
         damped = f + damping * torch.diag_embed(f.diagonal(dim1=1, dim2=2))
-        both = torch.linalg.solve(damped, torch.cat([e, h[..., None]], -1))
+        # A start that nothing depends on stays.
+        damped = damped + torch.diag_embed((damped.diagonal(dim1=1, dim2=2) == 0).to(f))
+        both = torch.linalg.solve_ex(damped, torch.cat([e, h[..., None]], -1))[0]
         by_theta, by_data = both[..., :-1], both[..., -1]
         return (
             self.h - (e.mT @ by_theta).sum(0),

@@ -64,6 +64,8 @@ class MONetConfig:
             raise ConfigError(f"MONet pyramid=True, patches={self.patches}: it needs two steps at least")
 
 
+CUT = 0.87962566103423978
+"""Deviation of a standard normal number between -2 and 2."""
 MONET_T = MONetConfig()
 MONET_S = MONetConfig(depths=(4, 6, 12, 14), widths=(128, 192, 256, 384))
 
@@ -138,13 +140,18 @@ class MONet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()
-                nn.init.trunc_normal_(module.weight, std=fan_in**-0.5 / 0.87962566103423978)
+                # Cut at two deviations, of which it takes a part.
+                std = fan_in**-0.5 / CUT
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, in_channels, height, width) to logits (B, classes)."""
+        # The last stage's shift needs two tokens along each axis.
         smallest = int(np.prod(self.config.patches))
+        if self.config.shift:
+            smallest *= 2 ** (len(self.config.depths) - 1) + 1
         if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < smallest:
             raise ConfigError(
                 f"MONet input of shape {tuple(x.shape)}: expected (batch, {self.in_channels}, height, width), both at "

@@ -65,6 +65,11 @@ def expand(
     names = tuple(variables) or tuple(f"x{i}" for i in range(features))
     if len(names) != features:
         raise ConfigError(f"variables={list(variables)}: the network has {features} inputs")
+    for argument, given in (("scale", scale), ("offset", offset)):
+        values = np.asarray(0.5 if given is None else given, float)
+        zero = argument == "scale" and not (values != 0).all()
+        if values.shape not in ((), (features,)) or not np.isfinite(values).all() or zero:
+            raise ConfigError(f"{argument}={given}: give {features} finite numbers, scales not 0")
     cells = _cells(shifts)
     if shifts:
         names = tuple(f"{name}[{','.join(map(str, cell))}]" for cell in cells for name in names)
@@ -72,7 +77,7 @@ def expand(
     centre = cells.index((0,) * len(cells[0])) * features
     inverse = 1 / np.broadcast_to(np.asarray(1.0 if scale is None else scale, float), features)
     weight[:, centre : centre + features] = np.diag(inverse)
-    start = None if offset is None else -np.asarray(offset, float) * inverse
+    start = None if offset is None else -np.broadcast_to(np.asarray(offset, float), features) * inverse
     identity = PolynomialMap.linear_map(weight, start, names).pruned(0.0)
     return _Expansion(cells, features, limit).run(module, identity, "")
 
@@ -152,8 +157,10 @@ class _Expansion:
             raise ConfigError(
                 f"layer {name!r} is a batch norm in training mode, which depends on the batch: call eval() first"
             )
-        scale = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-        return p.transformed(np.diag(scale), _array(norm.bias) - scale * _array(norm.running_mean))
+        scale = 1 / np.sqrt(_array(norm.running_var) + norm.eps)
+        scale = scale if norm.weight is None else scale * _array(norm.weight)
+        bias = np.zeros_like(scale) if norm.bias is None else _array(norm.bias)
+        return p.transformed(np.diag(scale), bias - scale * _array(norm.running_mean))
 
     def _shift(self, shift: SpatialShift, p: PolynomialMap) -> PolynomialMap:
         parts = []

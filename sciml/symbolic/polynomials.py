@@ -1,6 +1,7 @@
 """Polynomial maps in sparse form: exponents and coefficients, and exact algebra with them."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -125,10 +126,19 @@ class PolynomialMap:
         return self.monomials(x) @ self.coefficients
 
     def __add__(self, other: "PolynomialMap") -> "PolynomialMap":
+        self._alike(other)
         exponents = np.concatenate([self.exponents, other.exponents])
         return PolynomialMap.merged(
             exponents, np.concatenate([self.coefficients, other.coefficients]), self.variables
         )
+
+    def _alike(self, other: "PolynomialMap") -> None:
+        for name, a, b in (
+            ("variables", self.variables, other.variables),
+            ("outputs", self.coefficients.shape[1], other.coefficients.shape[1]),
+        ):
+            if a != b:
+                raise ConfigError(f"polynomials of {name} {a} and {b}: give two of the same")
 
     def transformed(self, weight: np.ndarray, bias: np.ndarray | None = None) -> "PolynomialMap":
         """Return W y + b, with W of shape (outputs, o)."""
@@ -146,7 +156,10 @@ class PolynomialMap:
         ConfigError
             If it can have more than ``limit`` monomials.
         """
-        variables, degree = len(self.variables), self.degree + other.degree
+        self._alike(other)
+        # Of all rows, also of those without a coefficient.
+        degree = sum(int(p.exponents.sum(axis=1).max(initial=0)) for p in (self, other))
+        variables = len(self.variables)
         possible = math.comb(variables + degree, variables)
         count = min(possible, len(self.exponents) * len(other.exponents))
         if count > limit:
@@ -174,7 +187,8 @@ class PolynomialMap:
         for i, own in enumerate(places):
             # Within one i all places differ.
             product[own] += self.coefficients[i] * other.coefficients
-        return PolynomialMap.merged(np.array(rows), product, self.variables)
+        exponents = np.array(rows, np.int64).reshape(-1, variables)
+        return PolynomialMap.merged(exponents, product, self.variables)
 
     def rescaled(
         self, inputs: Sequence[float] | np.ndarray, outputs: Sequence[float] | np.ndarray
@@ -250,7 +264,7 @@ class PolynomialMap:
         \dot x &= - 0.5\, x^{2}
         """
         return " \\\\\n".join(
-            f"{name} &= {self._formula(output, digits, None, '^{{{}}}', chr(92) + ',')}"
+            f"{name} &= {_braced(self._formula(output, digits, None, '^{{{}}}', chr(92) + ','))}"
             for output, name in enumerate(names)
         )
 
@@ -283,6 +297,11 @@ class PolynomialMap:
         ]
 
 
+def _braced(formula: str) -> str:
+    """Derivatives' letters together: u_{xx}."""
+    return re.sub(r"_([A-Za-z0-9]{2,})", r"_{\1}", formula)
+
+
 def _powers(names: Sequence[str], row: np.ndarray, power: str) -> list[str]:
     return [
         name + (power.format(n) if n > 1 else "") for name, n in zip(names, row.tolist(), strict=True) if n
@@ -293,8 +312,8 @@ def _with_error(value: float, error: float, digits: int) -> str:
     """1.5600(12), or the value alone."""
     if not (0 < error < math.inf):
         return f"{value:.{digits}g}"
-    # Two digits of the error.
-    places = 1 - math.floor(math.log10(error))
+    # Two digits of the error, rounded.
+    places = 1 - math.floor(math.log10(float(f"{error:.1e}")))
     shown = round(error * 10**places) if places >= 0 else round(error)
     if places < 0 or places > 15:
         return f"{value:.{digits}g} +- {error:.2g}"

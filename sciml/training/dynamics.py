@@ -8,7 +8,6 @@ chosen and their coefficients fitted to whole trajectories (`sciml.dynamics.iden
 import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -24,7 +23,7 @@ from sciml.dynamics.gradient_descent import DescentState, descend
 from sciml.dynamics.identification import Equation, identify
 from sciml.dynamics.shooting import Segments, segments
 from sciml.errors import ConfigError, ConvergenceError
-from sciml.files import locked, write_json
+from sciml.files import locked, read_json, write_json
 from sciml.operators.base import MODEL_FILE
 from sciml.operators.storage import load_tensors, save_tensors
 from sciml.provenance import jsonable
@@ -36,9 +35,10 @@ from .dynamics_reports import report_dynamics
 __all__ = ["EQUATION_FILE", "DynamicsConfig", "equation_json", "roll_out_errors", "train_dynamics"]
 
 CHECKPOINT = "checkpoint.safetensors"
-EQUATION_FILE = "equation.json"
+EQUATION_FILE, RESULT_FILE = "equation.json", "result.json"
 STALE = (
-    *(CHECKPOINT, MODEL_FILE, EQUATION_FILE, "history.json", "report.html", "roll-out.png", "cost.png"),
+    *(CHECKPOINT, MODEL_FILE, EQUATION_FILE, RESULT_FILE, "history.json", "report.html"),
+    *("roll-out.png", "cost.png"),
     *("evaluation-*/*.json", "evaluation-*/*.html", "evaluation-*/*.png"),
 )
 FEW = 400
@@ -170,7 +170,7 @@ def train_dynamics(
         "cost" (mean squared error of the last stage's segments, in units of the components' sizes), "parameters",
         "errors" (relative L2 of roll-outs from the first frame, of "training" and "test" trajectories by the "network"
         and by the "equation" with chosen terms, over the training frames and at the last one), "equation" (text, or
-        None), "seconds", "history".
+        None), "note" (why there is none, where one was asked for), "seconds", "history".
 
     Raises
     ------
@@ -210,11 +210,21 @@ class _Trainer:
         self.states, self.times = training_states(config, self.data)
         for window in config.windows:
             if window > len(self.times):
-                raise ConfigError(f"windows={config.windows}: there are {len(self.times)} training frames")
+                raise ConfigError(
+                    f"windows={config.windows}: there are {len(self.times)} training frames; choose shorter windows "
+                    "(--windows 3), or more frames"
+                )
         self.model = self._build()
+        nodes, seen = self.states.shape[2:-1], 2 * config.reach * config.layers + 1
+        if nodes and min(nodes) < seen:
+            raise ConfigError(
+                f"reach={config.reach}: the stencil spans {seen} nodes, the grid has {min(nodes)}; take a "
+                "shorter reach or stride"
+            )
         self.model.fit_scales(self.states, self.times)
         self.model.fit_last_map(self.states, self.times)
-        few = self.model.parameter_count <= FEW
+        # Steps cost as much as there are coefficients, where these are the unknowns.
+        few = self.model.parameter_count <= FEW or self.model.flow(1) is not None
         self.optimiser = config.optimiser
         if config.optimiser == "auto":
             self.optimiser = "lm" if few or config.free_starts else "adam"
@@ -262,6 +272,8 @@ class _Trainer:
         return segments(self.states, self.times, window, stride)
 
     def run(self, resume: bool, progress: bool, checkpoint_seconds: float) -> dict[str, Any]:
+        if resume and (self.output / MODEL_FILE).exists():
+            return dict(read_json(self.output / RESULT_FILE))
         stage, saved_state = self._load() if resume else (0, None)
         saved = time.perf_counter()
         before = self.history[-1]["seconds"] if self.history else 0.0
@@ -305,7 +317,7 @@ class _Trainer:
     ) -> Iterator[Any]:
         config = self.config
         if self.optimiser == "lm":
-            first = state if isinstance(state, ShootingState) else problem.start()
+            first = state if isinstance(state, ShootingState) else self._start(problem)
             return fit(problem, first, iterations=config.iterations)
         return descend(
             problem,
@@ -315,6 +327,20 @@ class _Trainer:
             lr=config.lr,
             seed=[config.seed, stage],
         )
+
+    def _start(self, problem: Shooting) -> ShootingState:
+        """The model's weights, or, where the field that they give is worse than none, a last map of zeros."""
+        first = problem.start()
+        last, kept = self.model.last, [p.clone() for p in self.model.last.parameters()]
+        with torch.no_grad():
+            for parameter in last.parameters():
+                parameter.zero_()
+            zero = problem.start()
+            if zero.cost < first.cost:
+                return zero
+            for parameter, value in zip(last.parameters(), kept, strict=True):
+                parameter.copy_(value)
+        return first
 
     def _save(self, stage: int, state: ShootingState | DescentState | None) -> None:
         tensors: dict[str, Tensor] = {f"model/{n}": p for n, p in self.model.state_dict().items()}
@@ -351,11 +377,14 @@ class _Trainer:
     def _finish(self, seconds: float) -> dict[str, Any]:
         config, output = self.config, self.output
         equation: Equation | None = None
+        note = None
         if isinstance(self.model, PolynomialODE) and config.terms:
-            with suppress(ConvergenceError):
+            try:
                 equation = identify(
                     self.model.polynomial(), self.states, self.times, substeps=config.substeps
                 )
+            except (ConfigError, ConvergenceError) as error:
+                note = f"no terms chosen, the network's polynomial stands for itself: {error}"
         if equation is not None:
             write_json(output / EQUATION_FILE, equation_json(equation))
         rows = config.split(len(self.data))
@@ -370,10 +399,12 @@ class _Trainer:
             "parameters": self.model.parameter_count,
             "errors": errors,
             "equation": None if equation is None else equation.text(),
+            "note": note,
             "seconds": seconds,
             "history": self.history,
         }
         write_json(output / "history.json", self.history)
+        write_json(output / RESULT_FILE, result)
         report_dynamics(output, self.resolved, result, self.model, self.data, equation)
         # The model comes last: where it is, the run is complete.
         self.model.save(output / MODEL_FILE, {"data": self.resolved["data"], "train": self.resolved["train"]})
@@ -406,8 +437,9 @@ def roll_out_errors(
     found = predict_states(field, states[:, 0], data.times, substeps)
     with np.errstate(all="ignore"):
         difference, size = found - states, states
-        inside = _norm(difference[:, 1:frames]) / _norm(size[:, 1:frames])
-        last = _norm(difference[:, -1]) / _norm(size[:, -1])
+        # A trajectory at rest at zero has no error if the roll-out stays there.
+        inside = _norm(difference[:, 1:frames]) / _norm(size[:, 1:frames]).clip(1e-300)
+        last = _norm(difference[:, -1]) / _norm(size[:, -1]).clip(1e-300)
     values = {"training": float(inside.mean()), "end": float(last.mean())}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

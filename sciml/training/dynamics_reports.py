@@ -35,7 +35,7 @@ def plot_roll_out(
 
     truth = data.states[row]
     found = predict_states(model, truth[None, 0], data.times, substeps)[0]
-    span = float(np.nanmax(abs(truth)))
+    span = float(np.nanmax(abs(truth))) or 1.0
     found = np.where(np.isfinite(found), found, np.nan)
     if not data.spacing:
         figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -104,6 +104,9 @@ def report_dynamics(
             f"Standard errors in brackets. Fitted to segments of {equation.window} frames; errors of the fit: "
             + ", ".join(f"{v:.3g}" for v in equation.residual)
         )
+    elif result["note"]:
+        report.section("Equation")
+        report.text(result["note"])
     elif isinstance(model, StencilODE):
         report.section("Stencil")
         report.code(model.polynomial().text([f"d{name}/dt" for name in model.variables]))

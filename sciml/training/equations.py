@@ -18,7 +18,16 @@ from sciml.symbolic import PolynomialMap, differential_form
 from .dynamics import EQUATION_FILE, DynamicsConfig, training_states
 from .dynamics_data import load_trajectories
 
-__all__ = ["Found", "bootstrap_equation", "read_equation", "read_polynomials", "spread"]
+__all__ = [
+    "Found",
+    "bootstrap_equation",
+    "fields_of",
+    "of_run",
+    "read_equation",
+    "read_polynomials",
+    "spread",
+    "tidy",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +40,19 @@ class Found:
     errors : ndarray, shape (M, o), or None
     origin : str
         What the errors are.
+    fields : tuple of str
+        Whose rates of change the outputs are.
     """
 
     polynomial: PolynomialMap
     errors: np.ndarray | None
     origin: str
+    fields: tuple[str, ...]
 
     @property
     def names(self) -> list[str]:
         """Left-hand sides."""
-        fields = [name.split("[")[0].split("_")[0] for name in self.polynomial.variables]
-        return [f"d{name}/dt" for name in dict.fromkeys(fields)]
+        return [f"d{name}/dt" for name in self.fields]
 
 
 def read_equation(run: str | Path) -> Equation | None:
@@ -58,7 +69,8 @@ def read_equation(run: str | Path) -> Equation | None:
     try:
         values = read_json(path)
         exponents = np.array(values["exponents"], np.int64).reshape(-1, len(values["variables"]))
-        coefficients = np.array(values["coefficients"], float).reshape(len(exponents), -1)
+        coefficients = np.array(values["coefficients"], float)
+        coefficients = coefficients.reshape(len(exponents), len(values["variables"]))
         p = PolynomialMap(exponents, coefficients, tuple(values["variables"]))
         errors = np.array(values["errors"], float).reshape(p.coefficients.shape)
         return Equation(p, errors, np.array(values["residual"]), int(values["window"]))
@@ -102,7 +114,7 @@ def read_polynomials(
     return found
 
 
-def spread(polynomials: Sequence[PolynomialMap]) -> Found:
+def spread(polynomials: Sequence[PolynomialMap], fields: tuple[str, ...]) -> Found:
     """Return the mean of the coefficients of several runs, with their standard deviations.
 
     Raises
@@ -124,7 +136,7 @@ def spread(polynomials: Sequence[PolynomialMap]) -> Found:
         zero = np.zeros(first.coefficients.shape[1])
         tables.append([known.get(tuple(row), zero) for row in rows.exponents.tolist()])
     errors = np.std(tables, axis=0, ddof=1)
-    return Found(rows, errors, f"standard deviations over {len(polynomials)} runs")
+    return Found(rows, errors, f"standard deviations over {len(polynomials)} runs", fields)
 
 
 def bootstrap_equation(
@@ -137,6 +149,8 @@ def bootstrap_equation(
     ConfigError
         If the run has no equation of chosen terms, or the data are not those it was trained on.
     """
+    if n < 2:
+        raise ConfigError(f"bootstrap={n}: a deviation needs two fits at least")
     equation = read_equation(run)
     if equation is None:
         raise ConfigError(
@@ -150,8 +164,14 @@ def bootstrap_equation(
     states, times = training_states(config, trajectories)
     draws = bootstrap(equation, states, times, n, substeps=config.substeps, seed=seed)
     tables = list(tqdm(draws, total=n, desc="bootstrap", disable=None if progress else True))
-    errors = np.std(tables, axis=0, ddof=1) if n > 1 else np.zeros_like(equation.errors)
-    return Found(equation.polynomial, errors, f"standard deviations over {n} fits with new noise")
+    errors = np.std(tables, axis=0, ddof=1)
+    origin = f"standard deviations over {n} fits with new noise"
+    return Found(equation.polynomial, errors, origin, equation.polynomial.variables)
+
+
+def fields_of(run: str | Path) -> tuple[str, ...]:
+    """Return the names of a run's fields."""
+    return LearnedField.load(run).variables
 
 
 def of_run(run: str | Path, network: bool = False, derivatives: int = 0) -> Found:
@@ -159,8 +179,8 @@ def of_run(run: str | Path, network: bool = False, derivatives: int = 0) -> Foun
     (p,) = read_polynomials([run], network, derivatives)
     equation = None if network or derivatives else read_equation(run)
     if equation is None:
-        return Found(p, None, "no uncertainties: give several runs")
-    return Found(p, equation.errors, "standard errors of the fit")
+        return Found(p, None, "no uncertainties: give several runs", fields_of(run))
+    return Found(p, equation.errors, "standard errors of the fit", fields_of(run))
 
 
 def tidy(found: Found, tolerance: float) -> Found:

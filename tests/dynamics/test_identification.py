@@ -1,5 +1,7 @@
 """Terms and coefficients of equations: noise, chaos, standard errors, what may not be asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciml.dynamics import roll_out
-from sciml.dynamics.identification import PolynomialShooting, _wald, bootstrap, identify
+from sciml.dynamics.identification import PolynomialShooting, bootstrap, identify, weakest_terms
 from sciml.dynamics.shooting import segments
 from sciml.errors import ConfigError, ConvergenceError
 from sciml.symbolic import PolynomialMap, monomial_exponents
@@ -133,16 +135,105 @@ def test_window_that_is_given_is_kept(orbit: tuple[np.ndarray, np.ndarray]) -> N
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
-def test_wald_is_the_growth_of_a_linear_fit_s_errors(seed: int) -> None:
+def test_terms_go_as_linear_fits_say(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(30, 5)), rng.normal(size=30)
-    full, residual, *_ = np.linalg.lstsq(x, y)
-    gone = sorted(rng.permutation(5)[:2].tolist())
-    left = [k for k in range(5) if k not in gone]
-    _, smaller, *_ = np.linalg.lstsq(x[:, left], y)
-    assert _wald(full, np.linalg.inv(x.T @ x), gone) == pytest.approx(
-        float(smaller[0] - residual[0]), rel=1e-8
+    x, price = rng.normal(size=(40, 5)), 6.0
+    y = x @ np.array([3.0, 0.0, -2.0, 0.0, 0.0]) + rng.normal(size=40)
+
+    def errors(kept: list[int]) -> float:
+        return float(np.sum((y - x[:, kept] @ np.linalg.lstsq(x[:, kept], y)[0]) ** 2))
+
+    full = np.linalg.lstsq(x, y)[0]
+    gone = weakest_terms(full, np.linalg.inv(x.T @ x), price)
+    # Each step is the best of one or two, in terms of fits without them.
+    left = list(range(5))
+    expected: list[int] = []
+    while left:
+        choices = [[i] for i in left] + [[i, j] for i in left for j in left if i < j]
+        costs = [errors([k for k in left if k not in c]) - errors(left) - price * len(c) for c in choices]
+        if min(costs) >= 0:
+            break
+        best = choices[int(np.argmin(costs))]
+        expected += best
+        left = [k for k in left if k not in best]
+    assert sorted(gone) == sorted(expected)
+
+
+def test_two_terms_that_stand_for_each_other_go_together() -> None:
+    # Each alone is five deviations from zero, both together are nothing.
+    theta = np.array([5.0, -5.0, 50.0])
+    covariance = np.eye(3)
+    assert sorted(weakest_terms(theta, covariance, 16.0)) == []
+    covariance[0, 1] = covariance[1, 0] = -0.999
+    assert (theta[:2] ** 2 > 16).all()
+    assert sorted(weakest_terms(theta, covariance, 16.0)) == [0, 1]
+
+
+def test_terms_that_data_cannot_tell_apart(orbit: tuple[np.ndarray, np.ndarray]) -> None:
+    times = np.linspace(0, 3, 40)
+    x = np.exp(-times)
+    # y = 3 x: of many equations the one with the fewest terms.
+    states = np.stack([x, 3 * x], -1)[None]
+    start = PolynomialMap(EXPONENTS, np.full((6, 2), -0.1), ("x", "y"))
+    found = identify(start, states, times)
+    assert found.polynomial.degree == 1
+    for output in range(2):
+        assert len(found.polynomial.terms(output)) == 1
+    ends = found.roll_out(states[:, 0], times)[0, -1]
+    assert np.allclose(ends, states[0, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_a_state_at_rest_has_an_equation_without_terms(level: float) -> None:
+    times = np.linspace(0, 3, 40)
+    states = noisy(np.ones((1, 40, 2)), 0.0, 0) + level * np.random.default_rng(0).normal(size=(1, 40, 2))
+    start = PolynomialMap(EXPONENTS, np.zeros((6, 2)), ("x", "y"))
+    found = identify(start, states, times)
+    assert found.polynomial.exponents.shape == (0, 2)
+    assert found.text() == "dx/dt = 0\ndy/dt = 0"
+    assert (found.roll_out(np.ones((3, 2)), times) == 1).all()
+    assert len(list(bootstrap(found, states, times, 2))) == 2
+
+
+@pytest.mark.parametrize("units", [(1e-9, 1e-9), (1e9, 1e9), (1e-6, 1e6)])
+def test_units_do_not_matter(orbit: tuple[np.ndarray, np.ndarray], units: tuple[float, float]) -> None:
+    times, states = orbit
+    data, slower = noisy(states, 0.02, 0), 1e-3
+    plain = identify(dense(), data, times)
+    start = replace(
+        dense().rescaled(units, units), coefficients=dense().rescaled(units, units).coefficients * slower
     )
+    found = identify(start, data * units, times / slower)
+    assert found.active.sum() == plain.active.sum() == 4
+    expected = plain.polynomial.rescaled(units, units).coefficients * slower
+    assert np.allclose(found.polynomial.coefficients, expected, rtol=1e-6)
+    assert found.window == plain.window
+
+
+def test_frames_of_two_segments_count_once(orbit: tuple[np.ndarray, np.ndarray]) -> None:
+    times, states = orbit
+    data = segments(states, times, 80)
+    assert data.counted.sum(1).tolist() == [80.0, 20.0]
+    problem = PolynomialShooting(dense(), np.ones((6, 2), bool), data, torch.ones(2, dtype=torch.float64), 8)
+    assert problem.count == 200
+    changed = data.states.clone()
+    # A frame that the first segment holds, too.
+    changed[1, 30] += 5
+    again = PolynomialShooting(
+        dense(), np.ones((6, 2), bool), replace(data, states=changed), torch.ones(2, dtype=torch.float64), 8
+    )
+    again.units, start = problem.units, problem.start()
+    assert again.assess(start).cost == start.cost
+    assert torch.equal(again.normal(start).g, problem.normal(start).g)
+
+
+def test_standard_errors_without_noise_hold_the_integrators_error() -> None:
+    times = np.linspace(0, 4, 60)
+    states = (3 / (1 + 29 * np.exp(-3 * times)))[None, :, None] / 3
+    start = PolynomialMap(monomial_exponents(1, 2), np.array([[0.0], [2.9], [-3.1]]), ("x",))
+    found = identify(start, states, times)
+    truth = np.array([[3.0], [-3.0]])
+    assert (abs(found.polynomial.coefficients - truth) < 2 * found.errors).all()
 
 
 def test_growth_of_a_start_s_error() -> None:
@@ -152,7 +243,7 @@ def test_growth_of_a_start_s_error() -> None:
     problem = PolynomialShooting(
         p, p.coefficients != 0, segments(states, times, 21), torch.ones(2, dtype=torch.float64), 8
     )
-    assert problem.growth(problem.start()) == pytest.approx(np.exp(3), rel=1e-5)
+    assert problem.growth(problem.start(), np.ones(2)) == pytest.approx(np.exp(3), rel=1e-5)
 
 
 def test_bad_input_is_named(orbit: tuple[np.ndarray, np.ndarray]) -> None:
@@ -161,11 +252,17 @@ def test_bad_input_is_named(orbit: tuple[np.ndarray, np.ndarray]) -> None:
         identify(dense(), states[0], times)
     with pytest.raises(ConfigError, match="window=101"):
         identify(dense(), states, times, window=101)
-    with pytest.raises(ConfigError, match="give more frames, or longer windows"):
+    with pytest.raises(ConfigError, match="--no-terms"):
         identify(dense(), states[:, :4], times[:4], window=2)
     wild = PolynomialMap(EXPONENTS, TRUE + 1e6, ("x", "y"))
     with pytest.raises(ConvergenceError, match="not finite"):
         identify(wild, states, times)
+    with pytest.raises(ConfigError, match="substeps=0"):
+        identify(dense(), states, times, substeps=0)
+    with pytest.raises(ConfigError, match="floor=0"):
+        identify(dense(), states, times, floor=0.0)
+    with pytest.raises(ConfigError, match="2 variables, not 1"):
+        identify(PolynomialMap(np.array([[1]]), np.ones((1, 2)), ("x",)), states, times)
     found = identify(dense(), states, times)
     with pytest.raises(ConfigError, match="n=0"):
         next(bootstrap(found, states, times, 0))

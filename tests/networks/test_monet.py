@@ -186,7 +186,7 @@ def test_classifier_learns_pyramid_and_file(tmp_path) -> None:  # type: ignore[n
         (lambda: MONet(depths=(1,), widths=(8, 8)), "one number of each"),
         (lambda: MONet(patches=(4,), pyramid=True), "two steps"),
         (lambda: MONet(norm="rms"), "norm='rms'"),
-        (lambda: MONet(1, 2, depths=(1,), widths=(32,))(torch.zeros(1, 1, 3, 3)), "at least 4"),
+        (lambda: MONet(1, 2, depths=(1,), widths=(32,))(torch.zeros(1, 1, 3, 3)), "at least 8"),
     ],
 )
 def test_bad_input_is_named(make, text: str) -> None:  # type: ignore[no-untyped-def]
