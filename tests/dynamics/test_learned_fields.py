@@ -199,6 +199,48 @@ def test_descent_goes_on_and_learns(orbit: tuple[np.ndarray, np.ndarray]) -> Non
     assert torch.equal(again[-1].theta, whole[-1].theta)
 
 
+def test_descent_is_adam_s(orbit: tuple[np.ndarray, np.ndarray]) -> None:
+    times, states = orbit
+    torch.manual_seed(0)
+    model = PolynomialODE(("x", "y"))
+    model.fit_scales(states, times)
+    model.fit_last_map(states, times)
+    data = segments(states, times, 5, 1)
+    problem = Shooting(model, data, 2, False)
+    start = problem.theta()
+    *_, last = descend(problem, None, epochs=4, batch_size=1000, lr=1e-3, seed=[0])
+    theta = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([theta], 1e-3)
+    for step in range(4):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / 4))
+        problem.write(replace(last, theta=theta.detach()))
+        gradient = torch.autograd.grad(segment_loss(problem, data), list(model.parameters()))
+        theta.grad = torch.cat([g.flatten() for g in gradient])
+        optimiser.step()
+    assert torch.allclose(last.theta, theta.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_stencils_with_free_starts() -> None:
+    torch.manual_seed(0)
+    model = StencilODE(("u",))
+    states = 0.3 * np.random.default_rng(0).normal(size=(2, 3, 8, 1))
+    times = np.array([0.0, 0.1, 0.2])
+    model.fit_scales(states, times)
+    model.fit_last_map(states, times)
+    data = segments(states, times, 3)
+    free, given = Shooting(model, data, 2, True), Shooting(model, data, 2, False)
+    errors, of_theta, of_start = free.jacobians(free.theta(), data.states[:, 0], data)
+    assert of_start is not None
+    assert of_start.shape == (2, 8, 24)
+    # What does not depend on whether starts are free is that of the compiled loop.
+    expected = given.jacobians(given.theta(), data.states[:, 0], data)
+    assert torch.allclose(errors[:, 8:], expected[0], atol=1e-12)
+    assert torch.allclose(of_theta[..., 8:], expected[1], rtol=1e-9, atol=1e-11)
+    first = free.start()
+    assert free.step(first).cost < first.cost
+
+
 def test_compiled_gradients_are_those_of_plain_torch(orbit: tuple[np.ndarray, np.ndarray]) -> None:
     times, states = orbit
     torch.manual_seed(0)
@@ -272,6 +314,21 @@ def test_files(kind: type[LearnedField], tmp_path) -> None:  # type: ignore[no-u
         (
             lambda: segments(np.where(np.arange(6).reshape(1, 6, 1) == 4, np.nan, 0), np.arange(6.0), 2),
             "trajectory 0, frame 4 (t=4) is not finite",
+        ),
+        (lambda: segments(np.zeros((1, 5, 2)), np.arange(5.0), 2, -1), "stride=-1"),
+        (
+            lambda: Shooting(
+                PolynomialODE(("x",), dtype=torch.float32),
+                segments(np.zeros((1, 5, 1)), np.arange(5.0), 2),
+                1,
+                False,
+            ),
+            "the model is of torch.float32",
+        ),
+        (lambda: PolynomialODE(("x",)).fit_scales(np.ones((1, 4, 2)), np.arange(4.0)), "1 components"),
+        (
+            lambda: PolynomialODE(("x",)).fit_scales(np.full((1, 4, 1), np.nan), np.arange(4.0)),
+            "4 numbers are not",
         ),
         (lambda: roll_out(lambda t, x: x, torch.ones(1), [0.0]), "give two or more"),
         (lambda: roll_out(lambda t, x: x, torch.ones(1), [0.0, 1.0], substeps=0), "substeps=0"),

@@ -69,6 +69,13 @@ def test_released_initial_values() -> None:
     assert abs(float(layer.A.weight.detach().std()) - (2 / 64) ** 0.5) < 0.02
 
 
+def test_convolutions_start_as_lecun_s() -> None:
+    torch.manual_seed(0)
+    weight = MONet(3, 2, depths=(1,), widths=(256,), patches=(8,)).embedding[0].weight.detach()
+    assert abs(float(weight.std()) * (3 * 64) ** 0.5 - 1) < 0.02
+    assert float(weight.abs().max()) < 2.3 / (3 * 64) ** 0.5
+
+
 @pytest.mark.parametrize(("config", "count"), [(MONET_T, 10_339_436), (MONET_S, 32_880_688)])
 def test_published_sizes(config: object, count: int) -> None:
     with torch.device("meta"):

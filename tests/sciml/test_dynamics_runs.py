@@ -15,7 +15,8 @@ from sciml.datasets import generate
 from sciml.datasets.recipes.conservation_laws import BurgersRecipe
 from sciml.datasets.recipes.darcy import DarcyRecipe
 from sciml.datasets.recipes.odes import LotkaVolterraRecipe
-from sciml.dynamics import LearnedField, PolynomialODE, StencilODE
+from sciml.datasets.recipes.reactions import GrayScottRecipe
+from sciml.dynamics import LearnedField, PolynomialODE, StencilODE, polynomial_flow
 from sciml.errors import ConfigError, DatasetFormatError, OutputExistsError
 from sciml.operators.storage import load_tensors
 from sciml.training import DynamicsConfig, train_dynamics
@@ -187,6 +188,71 @@ def test_neural_ode_is_a_baseline_without_an_equation(data: Path, tmp_path: Path
         read_polynomials([tmp_path / "run"])
 
 
+def test_an_equation_without_terms_and_one_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, recipe = tmp_path / "lv.h5", LotkaVolterraRecipe(frames=40, final_time=2.0)
+    generate(recipe, 1, path, seed=0, progress=False)
+    rest = tmp_path / "rest.h5"
+    shutil.copy(path, rest)
+    with h5py.File(rest, "r+") as file:
+        file["states"][...] = 1.0
+    assert main(["train", "dynamics", str(rest), "-o", str(tmp_path / "rest"), "--quiet"]) == 0
+    assert "dx/dt = 0" in capsys.readouterr().out
+    assert main(["equation", str(tmp_path / "rest")]) == 0
+    assert capsys.readouterr().out == "dx/dt = 0\ndy/dt = 0\n(standard errors of the fit)\n"
+    few = ["train", "dynamics", str(path), "--frames", "4", "--windows", "3", "-o", str(tmp_path / "few")]
+    assert main([*few, "--quiet"]) == 0
+    assert "no terms chosen" in capsys.readouterr().out
+    assert (tmp_path / "few" / "model.safetensors").exists()
+    assert "no terms chosen" in (tmp_path / "few" / "report.html").read_text()
+    assert main(["equation", str(tmp_path / "few")]) == 0
+    assert "x^2" in capsys.readouterr().out
+
+
+def test_finished_runs_are_left_as_they_are(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command = ["train", "dynamics", str(data), "--frames", "30", "-o", str(run), "--quiet"]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    ages = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix != ".lock"}
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out == first.replace("wrote", "was finished before:")
+    assert ages == {path: path.stat().st_mtime_ns for path in ages}
+
+
+def test_without_numba_runs_are_the_same(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = DynamicsConfig(frames=16, n_train=1, windows=(3,))
+    results = []
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setattr(polynomial_flow, "kernels", lambda *_: None)
+        train_dynamics(config, data, tmp_path / name, progress=False)
+        equation = read_equation(tmp_path / name)
+        assert equation is not None
+        results.append(equation.polynomial.coefficients)
+    assert np.allclose(*results, rtol=1e-8)
+
+
+def test_two_fields_in_the_plane_two_layers_and_strides(tmp_path: Path) -> None:
+    recipe = GrayScottRecipe(resolution=64, frames=4, final_time=30.0)
+    plane = generate(recipe, 2, tmp_path / "gray-scott.h5", seed=0, progress=False)
+    config = DynamicsConfig(windows=(2,), iterations=2, n_train=1, n_test=1, stride=4, substeps=4)
+    result = train_dynamics(config, plane, tmp_path / "plane", progress=False)
+    assert result["cost"] < 0.01
+    model = LearnedField.load(tmp_path / "plane")
+    assert isinstance(model, StencilODE)
+    assert (model.axes, len(model.variables)) == (2, 2)
+    (form,) = read_polynomials([tmp_path / "plane"], derivatives=1)
+    assert form.variables[:3] == tuple(f"{model.variables[0]}{d}" for d in ("", "_x", "_y"))
+    with pytest.raises(ConfigError, match="spans 17 nodes, the grid has 16"):
+        train_dynamics(
+            DynamicsConfig(reach=8, stride=4, windows=(3,)), plane, tmp_path / "wide", progress=False
+        )
+
+
 def test_taken_folders_and_other_settings(data: Path, tmp_path: Path) -> None:
     config = DynamicsConfig(frames=20, iterations=2, terms=False)
     train_dynamics(config, data, tmp_path / "run", progress=False)
@@ -223,7 +289,7 @@ def test_bad_settings_are_named(settings: dict[str, object], text: str) -> None:
     [
         ({"n_train": 3}, "the dataset has 2"),
         ({"frames": 200}, "frames=200: the dataset has 100"),
-        ({"windows": (3, 50), "frames": 20}, "there are 20 training frames"),
+        ({"windows": (3, 50), "frames": 20}, "choose shorter windows"),
         ({"model": "stencil"}, "the dataset holds states of ODEs"),
         ({"stride": 2}, "has no grid"),
     ],
@@ -264,6 +330,8 @@ def test_data_that_cannot_be_learned(data: Path, fields: Path, tmp_path: Path) -
         (["equation", "{run}", "--bootstrap", "5"], "--data and --bootstrap go together"),
         (["equation", "{run}", "--derivatives", "2"], "has no grid"),
         (["equation", "{run}", "--digits", "0"], "digits=0"),
+        (["equation", "{run}", "--tolerance", "nan"], "tolerance=nan"),
+        (["equation", "{run}", "--data", "{data}", "--bootstrap", "1"], "two fits at least"),
         (["equation", "{run}", "{run}", "--data", "{data}", "--bootstrap", "5"], "of one run"),
         (["train", "dynamics", "{data}"], "output"),
         (["train", "dynamics", "missing.h5", "-o", "{new}"], "does not exist"),

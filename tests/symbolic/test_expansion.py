@@ -139,6 +139,9 @@ def test_too_many_monomials_are_counted_before_they_are_made() -> None:
     # Degree 8 in 6 variables: (8 + 6 choose 6).
     with pytest.raises(ConfigError, match="up to 3003 monomials, limit=3002"):
         expand(stack(3, 6, 0), limit=3002)
+    for argument, value in (("scale", [1.0, 0.0]), ("scale", [1.0] * 3), ("offset", [np.nan, 0.0])):
+        with pytest.raises(ConfigError, match=f"{argument}="):
+            expand(stack(1, 2, 0), **{argument: value})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"variables=.*2 inputs"):
         expand(stack(1, 2, 0), ("x",))
 
@@ -151,7 +154,8 @@ def test_algebra_against_values(seed: int) -> None:
     def random() -> PolynomialMap:
         exponents = monomial_exponents(2, 2)
         kept = rng.permutation(len(exponents))[: rng.integers(1, 6)]
-        return PolynomialMap(exponents[kept], rng.normal(size=(len(kept), 3)), ("x", "y"))
+        coefficients = rng.normal(size=(len(kept), 3)) * rng.integers(0, 2, (len(kept), 1))
+        return PolynomialMap(exponents[kept], coefficients, ("x", "y"))
 
     p, q, x = random(), random(), rng.normal(size=(10, 2))
     assert np.allclose((p + q)(x), p(x) + q(x), atol=1e-12)
@@ -160,12 +164,33 @@ def test_algebra_against_values(seed: int) -> None:
     assert np.allclose(p.transformed(w, b)(x), p(x) @ w.T + b, atol=1e-12)
 
 
+def test_algebra_of_nothing_and_of_others() -> None:
+    nothing = PolynomialMap(np.zeros((0, 2), int), np.zeros((0, 1)), ("x", "y"))
+    one = PolynomialMap(np.zeros((1, 2), int), np.ones((1, 1)), ("x", "y"))
+    # A row without a coefficient must not be taken for another one.
+    hidden = PolynomialMap(np.array([[2, 0], [0, 1]]), np.array([[0.0], [1.0]]), ("x", "y"))
+    assert hidden.times(one).pruned(0.0).terms() == {"y": 1.0}
+    assert nothing.times(one).terms() == (nothing + nothing).terms() == {}
+    assert nothing(np.ones((3, 2))).tolist() == [[0.0]] * 3
+    assert nothing.text(["f"]) == "f = 0"
+    other = PolynomialMap(np.zeros((1, 2), int), np.ones((1, 1)), ("x", "z"))
+    for combine in (one.times, one.__add__):
+        with pytest.raises(ConfigError, match="polynomials of variables"):
+            combine(other)
+        with pytest.raises(ConfigError, match="polynomials of outputs 1 and 2"):
+            combine(PolynomialMap(np.zeros((1, 2), int), np.ones((1, 2)), ("x", "y")))
+
+
 def test_forms_of_output() -> None:
     p = PolynomialMap(np.array([[0, 0], [1, 0], [1, 2]]), np.array([[0.5], [0.0], [-2.0]]), ("x", "y"))
     x, y = sympy.symbols("x y")
     assert sympy.simplify(p.sympy()[0] - (0.5 - 2 * x * y**2)) == 0
     assert p.text(["f"]) == "f = 0.5 - 2 x y^2"
-    assert p.latex(["f"]) == "f &= 0.5 - 2\\, x\\,  y^{2}".replace("\\,  ", " ")
+    assert p.latex(["f"]) == r"f &= 0.5 - 2\, x y^{2}"
+    waves = PolynomialMap(np.array([[1, 2]]), np.array([[3.0]]), ("u", "u_xx"))
+    assert waves.latex(["f"]) == r"f &= 3\, u u_{xx}^{2}"
+    rounded = PolynomialMap(np.array([[1]]), np.array([[1.5]]), ("x",))
+    assert rounded.text(["f"], errors=np.array([[0.0996]])) == "f = 1.50(10) x"
     errors = np.array([[0.0123], [0.0], [3.0e-5]])
     assert p.text(["f"], errors=errors) == "f = 0.500(12) - 2.000000(30) x y^2"
     assert p.pruned(0.6).terms() == {"x y^2": -2.0}
