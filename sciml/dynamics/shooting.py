@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacfwd, jvp, vmap
+from torch.func import functional_call, jvp, vmap
 
 from sciml.errors import ConfigError, ConvergenceError
 
@@ -362,12 +362,17 @@ class Shooting(LeastSquares):
 
         if self.flow is not None and (starts.ndim == 2 or not self.free):
             # Of coefficients there are fewer than of weights, and their roll-outs are one loop.
-            table = self._table(theta)
+            leaf = theta.detach().requires_grad_()
+            with torch.enable_grad():
+                coefficients = self._table(leaf)
+            # All rows at once; forward mode would first load a compiler's worth of rules.
+            each = torch.eye(coefficients.numel(), dtype=theta.dtype).view(-1, *coefficients.shape)
+            (by_weights,) = torch.autograd.grad(coefficients, leaf, each, is_grads_batched=True)
+            table = coefficients.detach()
             rows, outputs = (index.ravel() for index in np.indices(table.shape))
             arrays = (part.numpy() for part in (starts, data.lengths))
             frames = torch.from_numpy(self.flow.sensitivities(table.numpy(), rows, outputs, *arrays))
             errors, of_table, of_start = self.split(frames, data)
-            by_weights = jacfwd(self._table)(theta).flatten(0, 1)
             return errors, (by_weights.T @ of_table.flatten(1)).view(-1, *errors.shape), of_start
         errors = unrolled(theta, starts).flatten(1)
         of_theta = vmap(along_theta)(torch.eye(len(theta), dtype=theta.dtype)).flatten(2)
