@@ -71,7 +71,7 @@ BAD = {
         "solve poisson --domain strr",
         "unknown domain 'strr': did you mean 'star'? known: annulus, ball, box",
     ),
-    "unknown operator": ("train fnoo darcy.h5 -o x", "unknown operator 'fnoo': did you mean 'fno'?"),
+    "unknown operator": ("train fnoo darcy.h5 -o x", "unknown model 'fnoo': did you mean 'fno'?"),
     "unknown flag": ("solve poisson --oder 4", "--oder"),
     "not a number": ("solve poisson --n many", "many"),
     "wrong order": ("solve poisson --order 9", "9"),
