@@ -135,9 +135,9 @@ class MuLayer(nn.Module):
 
 
 class PolyBlock(nn.Module):
-    """x + Mu_1(N x), then x + Mu_2(N x) with the same norm N: of degree four without norms.
+    """x + Mu_1(N x), then x + Mu_2(N x) with the same layer norm N: of degree four without norms.
 
-    The hidden size is d in the first layer, which shifts, and ``expansion`` d in the second.
+    Of batch norms each layer has its own: running statistics of a shared one would fit neither place. The hidden size is d in the first layer, which shifts, and ``expansion`` d in the second.
 
     Parameters
     ----------
@@ -182,8 +182,11 @@ class PolyBlock(nn.Module):
             raise ConfigError(f"PolyBlock drop_path={drop_path}: choose a probability below 1")
         self.drop_path = drop_path
         self.norm = norm_of(norm, channels)
-        if dtype is not None and self.norm is not None:
-            self.norm.to(dtype)
+        self.norm2 = norm_of(norm, channels) if norm == "batch" else None
+        if dtype is not None:
+            for part in (self.norm, self.norm2):
+                if part is not None:
+                    part.to(dtype)
         sizes = (channels, channels * expansion)
         self.mu1, self.mu2 = (
             MuLayer(
@@ -200,8 +203,8 @@ class PolyBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *space, channels) to the same shape."""
-        for layer in (self.mu1, self.mu2):
-            change = layer(x if self.norm is None else self.norm(x))
+        for layer, norm in ((self.mu1, self.norm), (self.mu2, self.norm2 or self.norm)):
+            change = layer(x if norm is None else norm(x))
             if self.training and self.drop_path:
                 kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.drop_path
                 change = change * kept / (1 - self.drop_path)

@@ -125,8 +125,10 @@ class _Expansion:
         if isinstance(module, MuLayer):
             return self._mu(module, p, prefix)
         if isinstance(module, PolyBlock):
-            for key in ("mu1", "mu2"):
-                z = p if module.norm is None else self.run(module.norm, p, f"{prefix}norm")
+            second = "norm" if module.norm2 is None else "norm2"
+            for key, norm in (("mu1", "norm"), ("mu2", second)):
+                part = getattr(module, norm)
+                z = p if part is None else self.run(part, p, prefix + norm)
                 p = p + self.run(getattr(module, key), z, prefix + key)
             return p
         if isinstance(module, nn.Identity):

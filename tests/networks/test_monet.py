@@ -127,6 +127,19 @@ def test_block_is_two_residual_layers_behind_one_norm() -> None:
     assert (block.mu1.hidden, block.mu2.hidden, block.mu2.rank) == (16, 48, 12)
 
 
+def test_batch_norms_fit_their_places() -> None:
+    torch.manual_seed(0)
+    block = PolyBlock(8, rank_ratio=2, norm="batch", dtype=torch.float64)
+    x = 1 + 2 * torch.randn(500, 8, dtype=torch.float64)
+    for _ in range(200):
+        block(x)
+    trained = block(x)
+    # Running statistics are those of the batch, up to its own correction for n.
+    assert torch.allclose(
+        block.eval()(x), trained, rtol=0.02, atol=0.02 * float(trained.detach().abs().max())
+    )
+
+
 def test_drop_path_skips_and_scales_while_training() -> None:
     torch.manual_seed(0)
     block = randomised(PolyBlock(8, rank_ratio=2, drop_path=0.5))
