@@ -137,7 +137,8 @@ class MuLayer(nn.Module):
 class PolyBlock(nn.Module):
     """x + Mu_1(N x), then x + Mu_2(N x) with the same layer norm N: of degree four without norms.
 
-    Of batch norms each layer has its own: running statistics of a shared one would fit neither place. The hidden size is d in the first layer, which shifts, and ``expansion`` d in the second.
+    Of batch norms each layer has its own: running statistics of a shared one would fit neither place. The hidden size
+    is d in the first layer, which shifts, and ``expansion`` d in the second.
 
     Parameters
     ----------
