@@ -27,6 +27,8 @@ from .shooting import LeastSquares, Segments, ShootingState, levenberg_marquardt
 
 __all__ = ["Equation", "PolynomialShooting", "bootstrap", "identify"]
 
+MOST = 500
+"""Coefficients that terms are chosen from."""
 NOTHING = 1e-13
 """Curvature, as a part of the largest, below which data say nothing."""
 FLOOR = 1e-7
@@ -279,6 +281,11 @@ def identify(
         raise ConfigError(
             f"states of shape {states.shape}: expected (trajectories, times, {outputs}), and {outputs} variables, not "
             f"{len(polynomial.variables)}"
+        )
+    if polynomial.coefficients.size > MOST:
+        raise ConfigError(
+            f"{polynomial.coefficients.size} coefficients to choose from, the limit is {MOST}: take fewer layers or "
+            "variables"
         )
     for name, value, least in (("substeps", substeps, 1), ("window", window, 0)):
         if value < least:

@@ -263,6 +263,9 @@ def test_bad_input_is_named(orbit: tuple[np.ndarray, np.ndarray]) -> None:
         identify(dense(), states, times, floor=0.0)
     with pytest.raises(ConfigError, match="2 variables, not 1"):
         identify(PolynomialMap(np.array([[1]]), np.ones((1, 2)), ("x",)), states, times)
+    many = monomial_exponents(2, 22)
+    with pytest.raises(ConfigError, match="552 coefficients to choose from, the limit is 500"):
+        identify(PolynomialMap(many, np.zeros((len(many), 2)), ("x", "y")), states, times)
     found = identify(dense(), states, times)
     with pytest.raises(ConfigError, match="n=0"):
         next(bootstrap(found, states, times, 0))
