@@ -392,8 +392,8 @@ def main() -> None:
         f"rows have MONet's rate. Means and deviations over {len(SEEDS)} seeds. Errors: means over 5 severities of "
         f"the group's corruptions, {len(CORRUPTIONS)} in all. mCE: summed errors over the convolutional net's, mean "
         f"over corruptions; MONet's: {listed[0]}; Mixer's: {listed[1]}. Without the product only parameters in use "
-        "count; layer norms still divide by a deviation, batch norms leave an affine map of the image. The layer norm of "
-        "the convolutions is over channels and pixels of an image. Figure: docs/digits_monet.png.",
+        "count; layer norms still divide by a deviation, batch norms leave an affine map of the image. The layer norm "
+        "of the convolutions is over channels and pixels of an image. Figure: docs/digits_monet.png.",
     )
 
 

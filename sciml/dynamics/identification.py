@@ -27,6 +27,8 @@ from .shooting import LeastSquares, Segments, ShootingState, levenberg_marquardt
 
 __all__ = ["Equation", "PolynomialShooting", "bootstrap", "identify"]
 
+WORSE = 1.4
+"""Growth of the errors up to which a longer roll-out fits as well."""
 MOST = 500
 """Coefficients that terms are chosen from."""
 NOTHING = 1e-13
@@ -314,8 +316,8 @@ def identify(
                 longer = _fitted(problem, frames)
             except ConvergenceError:
                 break
-            # Fewer starts leave larger errors, but not much larger ones.
-            if not longer.state.cost < 4 * fit.state.cost + lowest(fit.problem.scale):
+            # Errors of the shortest segments are the noise; a longer roll-out that fits leaves no larger ones.
+            if not (longer.noise() < WORSE * reference + floor * size.numpy()).all():
                 break
             fit = longer
         return fit
@@ -333,7 +335,9 @@ def identify(
                 break
         return fit
 
-    fit = lengthened(_fitted(shooting(polynomial, active, frames, size), frames))
+    fit = _fitted(shooting(polynomial, active, frames, size), frames)
+    reference = fit.noise()
+    fit = lengthened(fit)
     while True:
         fit = weighed(fit)
         fit = weighed(_eliminated(fit, lowest(fit.problem.scale)))
